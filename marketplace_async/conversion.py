@@ -1,0 +1,179 @@
+"""JSON bytes to models, strictly, and models back to plain data: the one converter.
+
+It is a cattrs converter on msgspec. Good bytes become models in a single pass of msgspec,
+which reads attrs classes and coerces nothing. Only when that pass refuses them does cattrs
+go over the same bytes once more, in detail, to name every field that is wrong.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache, partial
+from typing import Any, Final, NamedTuple, TypeVar, get_args, get_origin
+
+import attrs
+import msgspec
+from cattrs import (
+    BaseValidationError,
+    IterableValidationError,
+    IterableValidationNote,
+    transform_error,
+)
+from cattrs.gen import make_dict_structure_fn
+from cattrs.preconf.msgspec import MsgspecJsonConverter, configure_converter
+
+from marketplace_async.errors import InvalidResponseError
+from marketplace_async.models import PageMeta
+
+__all__ = ["converter", "page_structurer", "structure"]
+
+T = TypeVar("T")
+
+ENOUGH_ERRORS: Final = 20
+
+
+class _Converter(MsgspecJsonConverter):
+    def loads(self, data: bytes, cl: type[T], **_: Any) -> T:
+        return _decoder(cl).decode(data)
+
+
+@cache
+def _decoder(cl: type[T]) -> msgspec.json.Decoder[T]:
+    return msgspec.json.Decoder(cl)
+
+
+converter: Final = _Converter(detailed_validation=True)
+"""Makes models from bytes with ``loads`` and plain data from models with ``unstructure``."""
+
+configure_converter(converter)
+
+_JSON_NAMES: Final[dict[type, str]] = {
+    str: "a string",
+    int: "an integer",
+    float: "a number",
+    bool: "a boolean",
+    dict: "an object",
+    list: "an array",
+    type(None): "null",
+}
+
+
+def _exactly(expected: type, value: Any, _: Any) -> Any:
+    # cattrs would call the type on the value: str(None) is 'None', bool('false') is True.
+    if type(value) is not expected:
+        raise TypeError(f"expected {_JSON_NAMES[expected]}, got {_JSON_NAMES[type(value)]}")
+    return value
+
+
+for _scalar in (str, int, float, bool):
+    converter.register_structure_hook(_scalar, partial(_exactly, _scalar))
+
+
+@converter.register_structure_hook_factory(attrs.has)
+def _from_an_object(cl: type[Any]) -> Callable[[Any, Any], Any]:
+    from_dict = make_dict_structure_fn(cl, converter)
+    return lambda value, _: from_dict(_exactly(dict, value, cl), cl)
+
+
+@converter.register_structure_hook_factory(lambda cl: get_origin(cl) is tuple)
+def _from_an_array(cl: Any) -> Callable[[Any, Any], Any]:
+    item_type = get_args(cl)[0]
+    return lambda value, _: tuple(
+        item for _, item in _each(enumerate(_exactly(list, value, cl)), item_type)
+    )
+
+
+@converter.register_structure_hook_factory(lambda cl: get_origin(cl) is Mapping)
+def _from_an_object_of_any_names(cl: Any) -> Callable[[Any, Any], Any]:
+    value_type = get_args(cl)[1]
+    return lambda value, _: dict(_each(_exactly(dict, value, cl).items(), value_type))
+
+
+def _each(entries: Iterable[tuple[Any, Any]], cl: Any) -> list[tuple[Any, Any]]:
+    structured: list[tuple[Any, Any]] = []
+    errors: list[Exception] = []
+    for index, value in entries:
+        try:
+            structured.append((index, converter.structure(value, cl)))
+        except Exception as error:
+            error.add_note(IterableValidationNote("", index, cl))
+            errors.append(error)
+            # Millions of wrong items in one body would block the event loop for minutes.
+            if len(errors) == ENOUGH_ERRORS:
+                break
+    if errors:
+        raise IterableValidationError("", errors, cl)
+    return structured
+
+
+def structure(data: bytes, cl: type[T]) -> T:
+    """Make an instance of ``cl``, an attrs class, from the JSON text of an object.
+
+    Unknown fields are ignored.
+
+    :raises InvalidResponseError: the text is not JSON (``incomplete`` is set), or fields
+        have wrong types or are missing (``fields`` names each).
+    """
+    problem, fields, incomplete = "", (), False
+    try:
+        return converter.loads(data, cl)
+    except RecursionError:
+        problem = "the body is nested too deeply"
+    except UnicodeDecodeError:
+        problem = "the body is not UTF-8"
+    except msgspec.ValidationError as error:
+        problem, fields, incomplete = _explained(data, cl, str(error))
+    except msgspec.DecodeError as error:
+        problem, incomplete = f"the body is not JSON: {error}", True
+    raise InvalidResponseError(problem, fields, incomplete)
+
+
+class _Explanation(NamedTuple):
+    problem: str
+    fields: tuple[str, ...]
+    incomplete: bool
+
+
+def _explained(data: bytes, cl: type[Any], first: str) -> _Explanation:
+    """Say what msgspec, which stops at the first wrong field, found wrong in all."""
+    try:
+        value = msgspec.json.decode(data)
+    except msgspec.ValidationError:  # an integer beyond 64 bits; msgspec has named it
+        return _Explanation("the body has an unexpected shape", (first,), False)
+    except msgspec.DecodeError as error:  # cut short behind the first wrong field
+        return _Explanation(f"the body is not JSON: {error}", (), True)
+    except (UnicodeDecodeError, RecursionError):
+        return _Explanation("the body has an unexpected shape", (first,), False)
+    fields: tuple[str, ...] = ()
+    try:
+        converter.structure(value, cl)
+    except BaseValidationError as error:
+        fields = tuple(transform_error(error, path="$", format_exception=_field_problem))
+    except (TypeError, ValueError) as error:
+        fields = (f"{error} @ $",)
+    return _Explanation("the body has an unexpected shape", fields or (first,), False)
+
+
+def _field_problem(error: BaseException, _: object) -> str:
+    return "missing" if isinstance(error, KeyError) else str(error)
+
+
+@cache
+def page_structurer(
+    key: str, model: type[T]
+) -> Callable[[bytes], tuple[tuple[T, ...], PageMeta]]:
+    """Give the function that makes the items and the meta of a page from its JSON text.
+
+    ``key`` is the field of the response that holds the items. The function raises what
+    `structure` raises.
+    """
+    envelope = attrs.make_class(
+        f"{model.__name__}Page",
+        {key: attrs.field(type=tuple[model, ...]), "meta": attrs.field(type=PageMeta)},  # type: ignore[valid-type]  # a type made at run time
+        frozen=True,
+        slots=True,
+    )
+
+    def structure_page(data: bytes) -> tuple[tuple[T, ...], PageMeta]:
+        page = structure(data, envelope)
+        return getattr(page, key), page.meta
+
+    return structure_page

@@ -1,0 +1,106 @@
+"""An answer's status, headers and body: to a body worth converting, or to the right error.
+
+Functions of values; nothing here does I/O or looks at a clock.
+"""
+
+import math
+import re
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from email.utils import parsedate_to_datetime
+from typing import Any, Final
+
+import msgspec
+
+from marketplace_async.errors import (
+    ApiError,
+    AuthenticationError,
+    InvalidResponseError,
+    MarketplaceError,
+    NotFoundError,
+    PermissionDeniedError,
+    RateLimitError,
+    ServerError,
+)
+
+__all__ = ["error_of", "retry_after"]
+
+MEANINGS: Final[Mapping[int, type[ApiError]]] = {
+    401: AuthenticationError,
+    403: PermissionDeniedError,
+    404: NotFoundError,
+    429: RateLimitError,
+}
+NUMBER_OF_SECONDS: Final = re.compile(r"[0-9]{1,18}(\.[0-9]{1,18})?")
+MESSAGE_CHARACTERS: Final = 2_000
+
+
+def error_of(
+    status: int, headers: Mapping[str, str], body: bytes, now: datetime
+) -> MarketplaceError:
+    """Give the error that an answer other than 200 means.
+
+    ``headers`` are looked up without regard to case. ``now`` stands in for a missing ``Date``.
+    """
+    if 200 <= status < 300:
+        return InvalidResponseError(f"HTTP {status}, where only 200 has a body to give")
+    details = _details(body)
+    if 300 <= status < 400:
+        target = headers.get("Location", "nowhere")
+        message = f"the server redirects to {target}; redirects are not followed"
+    else:
+        message = details.get("message", "")
+    error = MEANINGS.get(status, ServerError if 500 <= status < 600 else ApiError)
+    return error(
+        status,
+        message[:MESSAGE_CHARACTERS],
+        details.get("code"),
+        details.get("more_info"),
+        headers.get("Twilio-Request-Id"),
+        retry_after(headers, now),
+        details.get("params"),
+    )
+
+
+def _details(body: bytes) -> dict[str, Any]:
+    """Read what can be read of an error's body, whoever wrote it."""
+    try:
+        found = msgspec.json.decode(body)
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        # A proxy's page or plain text: its beginning often says which machine spoke.
+        return {"message": body[:MESSAGE_CHARACTERS].decode("utf-8", "replace").strip()}
+    return {
+        name: found[name]
+        for name, kind in DETAILS.items()
+        if type(found.get(name)) is kind
+    }
+
+
+# https://www.twilio.com/docs/usage/twilios-response#response-formats-exceptions
+DETAILS: Final = {"code": int, "message": str, "more_info": str, "params": dict}
+
+
+def retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
+    """Give the seconds that ``Retry-After`` asks to wait, ``None`` if it asks for nothing.
+
+    A date is measured against the answer's own ``Date``, so that a wrong clock here does no
+    harm. What is in the past or cannot be read asks for nothing: RFC 9110, section 10.2.3.
+    """
+    value = headers.get("Retry-After", "").strip()
+    if NUMBER_OF_SECONDS.fullmatch(value):
+        seconds = float(value)
+    elif (until := _date(value)) is not None:
+        seconds = (until - (_date(headers.get("Date", "")) or now)).total_seconds()
+    else:
+        return None
+    return seconds if 0 < seconds < math.inf else None
+
+
+def _date(value: str) -> datetime | None:
+    try:
+        date = parsedate_to_datetime(value)
+    except (ValueError, OverflowError, TypeError, IndexError):
+        return None
+    return date if date.tzinfo is not None else date.replace(tzinfo=timezone.utc)

@@ -1,0 +1,322 @@
+"""One call: its deadline, its attempts and the waits in between. The only place that does I/O.
+
+What is decided here is decided by functions of values: `responses` (what does this answer
+mean?), `retry` (is there another attempt, and when?) and `budget` (may there be one now?).
+"""
+
+import asyncio
+import logging
+import random
+import sys
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
+from datetime import datetime, timezone
+from typing import Any, Final, TypeVar
+
+import aiohttp
+from yarl import URL
+
+from marketplace_async.budget import RetryBudget, is_outage
+from marketplace_async.deadlines import Deadlines, Expired
+from marketplace_async.errors import (
+    ApiError,
+    CertificateError,
+    ConnectionFailedError,
+    InvalidResponseError,
+    MarketplaceError,
+    RequestTimeoutError,
+    ResponseTooLargeError,
+    SessionClosedError,
+)
+from marketplace_async.responses import error_of
+from marketplace_async.retry import RetryEvent, RetryPolicy
+from marketplace_async.settings import Credentials, Timeout
+from marketplace_async.version import __version__
+
+__all__ = ["Limiter", "Transport"]
+
+T = TypeVar("T")
+
+Limiter = AbstractAsyncContextManager[Any, bool | None]
+"""What is entered around each attempt and sees its error pass."""
+
+logger: Final = logging.getLogger("marketplace_async")
+
+USER_AGENT: Final = f"marketplace-async/{__version__} Python/{sys.version.split()[0]}"
+ENCODINGS: Final = frozenset({"identity", "gzip", "deflate"})
+ERROR_BODY_BYTES: Final = 64 * 1024
+NO_TURN: Final = nullcontext[None]()
+
+
+class _HeldBack(Exception):
+    """Leaves a limiter whose place is not used, because a pause began while the call queued."""
+
+
+class _Call:
+    """How far a call has got."""
+
+    __slots__ = ("attempts", "ends_at", "error", "url")
+
+    def __init__(self, url: URL) -> None:
+        self.url = url
+        self.attempts = 0
+        self.error: MarketplaceError | None = None
+        self.ends_at = 0.0
+
+
+class Transport:
+    """Sends the requests of a session, once opened, through one `aiohttp.ClientSession`."""
+
+    def __init__(
+        self,
+        *,
+        origin: URL,
+        credentials: Credentials,
+        retry: RetryPolicy,
+        limiter: Limiter,
+        timeout: Timeout,
+        max_response_bytes: int,
+        on_retry: Callable[[RetryEvent], object] | None,
+    ) -> None:
+        self.origin = origin
+        """The only scheme, host and port that requests go to."""
+        # Given to each request and not to the aiohttp session, which may be the caller's and
+        # talk to others too. Only gzip and deflate are undone piece by piece.
+        self._headers = {
+            "Authorization": aiohttp.encode_basic_auth(credentials.username, credentials.password),
+            "Accept": "application/json",
+            "Accept-Encoding": "gzip, deflate",
+            "User-Agent": USER_AGENT,
+        }
+        self._retry = retry
+        self._limiter = limiter
+        self._timeout = timeout
+        # The time of a whole attempt is watched here. ``connect`` of aiohttp would count the
+        # wait for a free connection too.
+        self._http_timeout = aiohttp.ClientTimeout(total=None, sock_connect=timeout.connect)
+        self._max_response_bytes = max_response_bytes
+        self._on_retry = on_retry
+        self._http: aiohttp.ClientSession | None = None
+
+    def open(self, http: aiohttp.ClientSession) -> None:
+        """Take the pool to send through, in the event loop that all calls will be made in."""
+        self._http = http
+        self._loop = asyncio.get_running_loop()
+        self._calls = Deadlines(self._timeout.total, self._loop)
+        self._attempts = Deadlines(self._timeout.attempt, self._loop)
+        self._budget = RetryBudget(self._loop.time)
+
+    def close(self) -> None:
+        """End all calls under way with a `SessionClosedError`."""
+        self._calls.close()
+        self._attempts.close()
+
+    async def get(self, path_and_query: str, structure: Callable[[bytes], T]) -> T:
+        """Request a path of the origin and give what ``structure`` makes of the body.
+
+        Path and query go out as they are; nothing is quoted or normalised.
+
+        :raises ApiError: the API answered with an error.
+        :raises ConnectionFailedError: no complete answer arrived.
+        :raises RequestTimeoutError: no complete answer arrived in time.
+        :raises InvalidResponseError: the answer is not what the API describes.
+        :raises SessionClosedError: the session is not open, or not in this event loop.
+        """
+        self._check_usable()
+        call = _Call(URL(f"{self.origin}{path_and_query}", encoded=True))
+        try:
+            with self._calls.watch() as watch:
+                call.ends_at = watch.when
+                return await self._try(call, structure)
+        except Expired:
+            pass
+        if self._calls.closed:
+            raise self._about(call, SessionClosedError("the session was closed under the call"))
+        raise self._about(
+            call, RequestTimeoutError("the call", self._timeout.total, call.error)
+        )
+
+    async def _try(self, call: _Call, structure: Callable[[bytes], T]) -> T:
+        """Make attempts until one succeeds or there is no point in another."""
+        wait = 0.0
+        turn: AbstractAsyncContextManager[None] = NO_TURN
+        while True:
+            async with turn:
+                if call.error is not None:
+                    await self._wait(call, call.error, wait)
+                try:
+                    return await self._attempt(call, structure)
+                except MarketplaceError as error:
+                    call.error = self._about(call, error)
+            wait = self._wait_after(call, call.error)
+            turn = self._budget if is_outage(call.error) else NO_TURN
+
+    def _wait_after(self, call: _Call, error: MarketplaceError) -> float:
+        """Give the seconds to wait before the next attempt, or raise the error of the last."""
+        if error.not_retried:
+            raise error
+        self._budget.failed(error, call.attempts)
+        wait = self._retry.wait(error, call.attempts, random.random)
+        if wait is None:
+            raise error
+        if isinstance(error, ApiError) and error.retry_after is not None:
+            self._budget.pause(error.retry_after)
+        left = call.ends_at - self._loop.time()
+        if wait >= left:
+            error.not_retried = f"the next wait, {wait:.3g} s, is not within the {left:.3g} s left"
+            raise error
+        return wait
+
+    async def _wait(self, call: _Call, error: MarketplaceError, seconds: float) -> None:
+        if is_outage(error) and self._budget.is_spent:
+            error.not_retried = "too many retries of this session have failed of late"
+            raise error
+        event = RetryEvent("GET", str(call.url), call.attempts, seconds, error)
+        logger.info(
+            "attempt %d failed, next in %.3g s: %s",
+            event.attempt,
+            seconds,
+            error,
+            extra={"attempt": event.attempt, "wait": seconds, "url": event.url},
+        )
+        if self._on_retry is not None:
+            self._on_retry(event)
+        await asyncio.sleep(seconds)
+
+    async def _attempt(self, call: _Call, structure: Callable[[bytes], T]) -> T:
+        while True:
+            if self._budget.pause_left > 0:
+                await self._sit_out_the_pause(call)
+            try:
+                async with self._limiter:
+                    if self._budget.pause_left > 0:
+                        raise _HeldBack
+                    body = await self._exchange(call)
+                break
+            except _HeldBack:
+                continue
+        structured = structure(body)
+        self._budget.succeeded()
+        return structured
+
+    async def _sit_out_the_pause(self, call: _Call) -> None:
+        while (pause := self._budget.pause_left) > 0:
+            left = call.ends_at - self._loop.time()
+            if pause >= left:
+                error = RequestTimeoutError(
+                    f"the pause of {pause:.3g} s that the API asked of this session", left
+                )
+                error.not_retried = "the call would be over before the pause"
+                raise error
+            # All wait for the same moment, and must not start together.
+            await asyncio.sleep(pause + random.random() * self._retry.wait_initial)
+
+    async def _exchange(self, call: _Call) -> bytes:
+        """Make one request and give the body of its answer, or raise what the answer means."""
+        assert self._http is not None
+        call.attempts += 1
+        started = self._loop.time()
+        status = 0
+        failure: MarketplaceError
+        try:
+            with self._attempts.watch():
+                response = await self._http.request(
+                    "GET",
+                    call.url,
+                    headers=self._headers,
+                    timeout=self._http_timeout,
+                    allow_redirects=False,
+                    raise_for_status=False,
+                    auto_decompress=True,
+                )
+                try:
+                    status = response.status
+                    if status == 200:
+                        return await self._body(response)
+                    failure = await self._error(response)
+                finally:
+                    response.close()
+        except Expired:
+            failure = RequestTimeoutError("an attempt", self._timeout.attempt)
+        except (aiohttp.ClientError, TimeoutError, OSError, RuntimeError) as error:
+            failure = self._translated(error)
+        finally:
+            if logger.isEnabledFor(logging.DEBUG):
+                self._log(call, status, self._loop.time() - started)
+        # Raised here, where no exception of aiohttp is its context: theirs hold the request's
+        # headers, with the credentials.
+        raise failure
+
+    async def _body(self, response: aiohttp.ClientResponse) -> bytes:
+        """Read the decoded body, up to the largest that is taken."""
+        encoding = response.headers.get("Content-Encoding", "identity").lower()
+        if encoding not in ENCODINGS:
+            raise InvalidResponseError(f"the body is encoded as {encoding}, not as asked for")
+        body = await self._read(response, self._max_response_bytes)
+        if len(body) > self._max_response_bytes:
+            raise ResponseTooLargeError(
+                f"the body has more than {self._max_response_bytes} bytes (max_response_bytes)"
+            )
+        return body
+
+    async def _error(self, response: aiohttp.ClientResponse) -> MarketplaceError:
+        try:
+            body = await self._read(response, ERROR_BODY_BYTES)
+        except (aiohttp.ClientError, RuntimeError):
+            body = b""  # the status alone says what the error means
+        return error_of(response.status, response.headers, body, datetime.now(timezone.utc))
+
+    @staticmethod
+    async def _read(response: aiohttp.ClientResponse, enough: int) -> bytes:
+        """Read until the end, or until there is more than enough."""
+        content = response.content
+        body = await content.readany()
+        if content.at_eof():
+            return body
+        chunks = [body]
+        size = len(body)
+        while size <= enough and (chunk := await content.readany()):
+            chunks.append(chunk)
+            size += len(chunk)
+        return b"".join(chunks)
+
+    def _translated(self, error: Exception) -> MarketplaceError:
+        match error:
+            case aiohttp.ClientConnectorCertificateError():
+                return CertificateError(str(error))
+            case TimeoutError():
+                return RequestTimeoutError("connecting", self._timeout.connect)
+            case RuntimeError() if self._http is None or self._http.closed:
+                return SessionClosedError("the aiohttp session is closed")
+            case _:
+                return ConnectionFailedError(f"{type(error).__name__}: {error}")
+
+    def _check_usable(self) -> None:
+        if self._http is None:
+            raise SessionClosedError("the session is not open: use async with or await start()")
+        if self._calls.closed or self._http.closed:
+            raise SessionClosedError("the session is closed")
+        if asyncio.get_running_loop() is not self._loop:
+            raise SessionClosedError("the session belongs to another event loop")
+
+    @staticmethod
+    def _about(call: _Call, error: MarketplaceError) -> MarketplaceError:
+        error.method, error.url, error.attempts = "GET", str(call.url), call.attempts
+        return error
+
+    @staticmethod
+    def _log(call: _Call, status: int, seconds: float) -> None:
+        logger.debug(
+            "GET %s: %s in %.3f s, attempt %d",
+            call.url,
+            status or "no answer",
+            seconds,
+            call.attempts,
+            extra={
+                "method": "GET",
+                "url": str(call.url),
+                "status": status,
+                "duration": seconds,
+                "attempt": call.attempts,
+            },
+        )

@@ -368,7 +368,7 @@ async def test_a_request_is_listed_before_it_is_answered(sandbox: Sandbox):
     await asyncio.wait([asking])
 
 
-async def test_the_latest_10_000_requests_are_kept(sandbox: Sandbox, monkeypatch: Any):
+async def test_the_latest_10_000_requests_are_kept(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("marketplace_async.sandbox.received._REMEMBERED", 2)
     for number in range(4):
         await ask(sandbox, f"/{number}")
@@ -491,7 +491,10 @@ async def test_a_port_in_use_is_an_error_that_leaves_nothing_behind(sandbox: San
 
 
 @pytest.mark.parametrize("wait", ["latency", "delay"])
-async def test_closing_does_not_wait_for_requests_that_wait(wait: str):
+async def test_closing_does_not_wait_for_requests_that_wait(
+    wait: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("marketplace_async.sandbox.server._SHUTDOWN_SECONDS", 3600)
     tasks_before = asyncio.all_tasks()
     sandbox = await Sandbox(latency=3600 if wait == "latency" else 0).start()
     if wait == "delay":
@@ -516,6 +519,7 @@ async def test_closing_does_not_wait_for_idle_connections(sandbox: Sandbox):
 
 
 async def test_closing_does_not_wait_for_a_client_that_does_not_read():
+    tasks_before = asyncio.all_tasks()
     big = Catalog([add_on(friendly_name=1_000_000 * "x") for _ in range(50)])
     async with Sandbox(big) as sandbox:
         host, port = sandbox.url.removeprefix("http://").split(":")
@@ -530,3 +534,4 @@ async def test_closing_does_not_wait_for_a_client_that_does_not_read():
         writer.close()
         with suppress(ConnectionError):
             await writer.wait_closed()
+    assert asyncio.all_tasks() == tasks_before

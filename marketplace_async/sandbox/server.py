@@ -129,11 +129,7 @@ class Sandbox(ScriptedFaults):
         server = web.Server(self._handle, handler_cancellation=True, access_log=None)
         runner = web.ServerRunner(server, shutdown_timeout=_SHUTDOWN_SECONDS)
         await runner.setup()
-        try:
-            await web.TCPSite(runner, self._host, self._port, backlog=1024).start()
-        except BaseException:
-            await runner.cleanup()
-            raise
+        await web.TCPSite(runner, self._host, self._port, backlog=1024).start()
         self._runner = runner
         self._port = runner.addresses[0][1]
         self._api = Api(self.catalog, self._public_base_url or self.url)
@@ -144,12 +140,9 @@ class Sandbox(ScriptedFaults):
         runner, self._runner = self._runner, None
         if runner is None:
             return
-        answering = set(self._answering)
-        for connection in answering:
+        for connection in self._answering:
             connection.cancel()
         await runner.cleanup()
-        if answering:
-            await asyncio.wait(answering)
 
     async def __aenter__(self) -> Self:
         return await self.start()

@@ -48,7 +48,7 @@ def is_outage(error: MarketplaceError) -> bool:
 class RetryBudget:
     """The shared memory of a session's calls; ``clock`` gives the present time in seconds.
 
-    A retry after a sign of an outage is made, with the wait before it, inside ``async with``.
+    A call that retries after a sign of an outage asks for its `turn` first.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -90,12 +90,20 @@ class RetryBudget:
         self._paused_until = max(self._paused_until, self._clock() + seconds)
 
     @property
+    def is_paused(self) -> bool:
+        """Whether calls are held back at present."""
+        return self._paused_until > 0 and self.pause_left > 0
+
+    @property
     def pause_left(self) -> float:
         """How many seconds of a pause are left, 0 or less if there is none."""
-        return self._paused_until and self._paused_until - self._clock()
+        return self._paused_until - self._clock()
 
-    async def __aenter__(self) -> None:
-        """Stand by until this call may retry, or until the quota is spent."""
+    async def turn(self) -> None:
+        """Stand by until this call may retry, or until the quota is spent.
+
+        The turn lasts for the wait and the attempt, and is given back with `end_turn`.
+        """
         while self._outage and self._retrying >= RETRYING_AT_ONCE and not self.is_spent:
             turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._standing_by.append(turn)
@@ -107,8 +115,8 @@ class RetryBudget:
                 raise
         self._retrying += 1
 
-    async def __aexit__(self, *_: object) -> None:
-        """End this call's turn."""
+    def end_turn(self) -> None:
+        """Give back what `turn` gave."""
         self._retrying -= 1
         self._let_go(1)
 

@@ -23,7 +23,7 @@ from cattrs.preconf.msgspec import MsgspecJsonConverter, configure_converter
 from marketplace_async.errors import InvalidResponseError
 from marketplace_async.models import PageMeta
 
-__all__ = ["converter", "page_structurer", "structure"]
+__all__ = ["converter", "page_structurer", "structurer"]
 
 T = TypeVar("T")
 
@@ -31,17 +31,12 @@ ENOUGH_ERRORS: Final = 20
 
 
 class _Converter(MsgspecJsonConverter):
-    def loads(self, data: bytes, cl: type[T], **_: Any) -> T:
-        return _decoder(cl).decode(data)
-
-
-@cache
-def _decoder(cl: type[T]) -> msgspec.json.Decoder[T]:
-    return msgspec.json.Decoder(cl)
+    def get_loads_hook(self, cl: type[T], **_: Any) -> Callable[[bytes], T]:
+        return msgspec.json.Decoder(cl).decode
 
 
 converter: Final = _Converter(detailed_validation=True)
-"""Makes models from bytes with ``loads`` and plain data from models with ``unstructure``."""
+"""Gives the way from bytes with ``get_loads_hook`` and plain data with ``unstructure``."""
 
 configure_converter(converter)
 
@@ -104,32 +99,37 @@ def _each(entries: Iterable[tuple[Any, Any]], cl: Any) -> list[tuple[Any, Any]]:
     return structured
 
 
-def structure(data: bytes, cl: type[T]) -> T:
-    """Make an instance of ``cl``, an attrs class, from the JSON text of an object.
+@cache
+def structurer(cl: type[T]) -> Callable[[bytes], T]:
+    """Give the function that makes a ``cl``, an attrs class, from the JSON text of an object.
 
-    Unknown fields are ignored.
-
-    :raises InvalidResponseError: the text is not JSON (``incomplete`` is set), or fields
-        have wrong types or are missing (``fields`` names each).
+    Unknown fields are ignored. The function raises `InvalidResponseError` if the text is not
+    JSON (``incomplete`` is set) or if fields have wrong types or are missing (``fields`` names
+    them; of a long array, the first wrong ones).
     """
-    problem, fields, incomplete = "", (), False
-    try:
-        return converter.loads(data, cl)
-    except RecursionError:
-        problem = "the body is nested too deeply"
-    except UnicodeDecodeError:
-        problem = "the body is not UTF-8"
-    except msgspec.ValidationError as error:
-        problem, fields, incomplete = _explained(data, cl, str(error))
-    except msgspec.DecodeError as error:
-        problem, incomplete = f"the body is not JSON: {error}", True
-    raise InvalidResponseError(problem, fields, incomplete)
+    loads = converter.get_loads_hook(cl)
+
+    def structure(data: bytes) -> T:
+        explanation = _Explanation("")
+        try:
+            return loads(data)
+        except RecursionError:
+            explanation = _Explanation("the body is nested too deeply")
+        except UnicodeDecodeError:
+            explanation = _Explanation("the body is not UTF-8")
+        except msgspec.ValidationError as error:
+            explanation = _explained(data, cl, str(error))
+        except msgspec.DecodeError as error:
+            explanation = _Explanation(f"the body is not JSON: {error}", incomplete=True)
+        raise InvalidResponseError(*explanation)
+
+    return structure
 
 
 class _Explanation(NamedTuple):
     problem: str
-    fields: tuple[str, ...]
-    incomplete: bool
+    fields: tuple[str, ...] = ()
+    incomplete: bool = False
 
 
 def _explained(data: bytes, cl: type[Any], first: str) -> _Explanation:
@@ -137,11 +137,11 @@ def _explained(data: bytes, cl: type[Any], first: str) -> _Explanation:
     try:
         value = msgspec.json.decode(data)
     except msgspec.ValidationError:  # an integer beyond 64 bits; msgspec has named it
-        return _Explanation("the body has an unexpected shape", (first,), False)
+        return _Explanation("the body has an unexpected shape", (first,))
     except msgspec.DecodeError as error:  # cut short behind the first wrong field
-        return _Explanation(f"the body is not JSON: {error}", (), True)
+        return _Explanation(f"the body is not JSON: {error}", incomplete=True)
     except (UnicodeDecodeError, RecursionError):
-        return _Explanation("the body has an unexpected shape", (first,), False)
+        return _Explanation("the body has an unexpected shape", (first,))
     fields: tuple[str, ...] = ()
     try:
         converter.structure(value, cl)
@@ -149,7 +149,7 @@ def _explained(data: bytes, cl: type[Any], first: str) -> _Explanation:
         fields = tuple(transform_error(error, path="$", format_exception=_field_problem))
     except (TypeError, ValueError) as error:
         fields = (f"{error} @ $",)
-    return _Explanation("the body has an unexpected shape", fields or (first,), False)
+    return _Explanation("the body has an unexpected shape", fields or (first,))
 
 
 def _field_problem(error: BaseException, _: object) -> str:
@@ -162,8 +162,8 @@ def page_structurer(
 ) -> Callable[[bytes], tuple[tuple[T, ...], PageMeta]]:
     """Give the function that makes the items and the meta of a page from its JSON text.
 
-    ``key`` is the field of the response that holds the items. The function raises what
-    `structure` raises.
+    ``key`` is the field of the response that holds the items. The function raises what one
+    of `structurer` raises.
     """
     envelope = attrs.make_class(
         f"{model.__name__}Page",
@@ -172,8 +172,10 @@ def page_structurer(
         slots=True,
     )
 
+    structure = structurer(envelope)
+
     def structure_page(data: bytes) -> tuple[tuple[T, ...], PageMeta]:
-        page = structure(data, envelope)
+        page = structure(data)
         return getattr(page, key), page.meta
 
     return structure_page

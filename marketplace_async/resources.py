@@ -4,11 +4,9 @@ Handles do no I/O until a verb is awaited or iterated. They are immutable and ha
 as cheap as a string. https://www.twilio.com/docs/marketplace/api/available-add-ons
 """
 
-from functools import partial
-
 import attrs
 
-from marketplace_async.conversion import page_structurer, structure
+from marketplace_async.conversion import page_structurer, structurer
 from marketplace_async.models import AvailableAddOn, Extension
 from marketplace_async.paging import Pager
 from marketplace_async.sids import available_add_on_sid, extension_sid
@@ -16,9 +14,9 @@ from marketplace_async.transport import Transport
 
 __all__ = ["AvailableAddOnHandle", "AvailableAddOns", "ExtensionHandle", "Extensions"]
 
-_extension = partial(structure, cl=Extension)
+_extension = structurer(Extension)
 _extensions = page_structurer("extensions", Extension)
-_available_add_on = partial(structure, cl=AvailableAddOn)
+_available_add_on = structurer(AvailableAddOn)
 _available_add_ons = page_structurer("available_add_ons", AvailableAddOn)
 
 

@@ -9,15 +9,16 @@ import logging
 import random
 import sys
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager, nullcontext
+from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timezone
 from typing import Any, Final, TypeVar
 
 import aiohttp
+from multidict import CIMultiDict, istr
 from yarl import URL
 
 from marketplace_async.budget import RetryBudget, is_outage
-from marketplace_async.deadlines import Deadlines, Expired
+from marketplace_async.deadlines import Deadlines, Expired, Watch
 from marketplace_async.errors import (
     ApiError,
     CertificateError,
@@ -45,7 +46,7 @@ logger: Final = logging.getLogger("marketplace_async")
 USER_AGENT: Final = f"marketplace-async/{__version__} Python/{sys.version.split()[0]}"
 ENCODINGS: Final = frozenset({"identity", "gzip", "deflate"})
 ERROR_BODY_BYTES: Final = 64 * 1024
-NO_TURN: Final = nullcontext[None]()
+CONTENT_ENCODING: Final = istr("Content-Encoding")
 
 
 class _HeldBack(Exception):
@@ -55,13 +56,14 @@ class _HeldBack(Exception):
 class _Call:
     """How far a call has got."""
 
-    __slots__ = ("attempts", "ends_at", "error", "url")
+    __slots__ = ("attempts", "ends_at", "error", "has_turn", "url")
 
     def __init__(self, url: URL) -> None:
         self.url = url
         self.attempts = 0
         self.error: MarketplaceError | None = None
         self.ends_at = 0.0
+        self.has_turn = False
 
 
 class Transport:
@@ -80,14 +82,19 @@ class Transport:
     ) -> None:
         self.origin = origin
         """The only scheme, host and port that requests go to."""
+        self._base = str(origin)
         # Given to each request and not to the aiohttp session, which may be the caller's and
         # talk to others too. Only gzip and deflate are undone piece by piece.
-        self._headers = {
-            "Authorization": aiohttp.encode_basic_auth(credentials.username, credentials.password),
-            "Accept": "application/json",
-            "Accept-Encoding": "gzip, deflate",
-            "User-Agent": USER_AGENT,
-        }
+        self._headers = CIMultiDict(
+            {
+                "Authorization": aiohttp.encode_basic_auth(
+                    credentials.username, credentials.password
+                ),
+                "Accept": "application/json",
+                "Accept-Encoding": "gzip, deflate",
+                "User-Agent": USER_AGENT,
+            }
+        )
         self._retry = retry
         self._limiter = limiter
         self._timeout = timeout
@@ -122,34 +129,54 @@ class Transport:
         :raises InvalidResponseError: the answer is not what the API describes.
         :raises SessionClosedError: the session is not open, or not in this event loop.
         """
-        self._check_usable()
-        call = _Call(URL(f"{self.origin}{path_and_query}", encoded=True))
+        if self._http is None:
+            raise SessionClosedError("the session is not open: use async with or await start()")
+        if self._calls.closed:
+            raise SessionClosedError("the session is closed")
+        if asyncio.get_running_loop() is not self._loop:
+            raise SessionClosedError("the session belongs to another event loop")
+        call = _Call(URL(self._base + path_and_query, encoded=True))
         try:
-            with self._calls.watch() as watch:
+            with Watch(self._calls) as watch:
                 call.ends_at = watch.when
-                return await self._try(call, structure)
+                while True:
+                    try:
+                        return await self._attempt(call, structure)
+                    except MarketplaceError as error:
+                        call.error = self._about(call, error)
+                    await self._back_off(call, call.error)
         except Expired:
             pass
+        finally:
+            if call.has_turn:
+                self._budget.end_turn()
         if self._calls.closed:
             raise self._about(call, SessionClosedError("the session was closed under the call"))
-        raise self._about(
-            call, RequestTimeoutError("the call", self._timeout.total, call.error)
-        )
+        raise self._about(call, RequestTimeoutError("the call", self._timeout.total, call.error))
 
-    async def _try(self, call: _Call, structure: Callable[[bytes], T]) -> T:
-        """Make attempts until one succeeds or there is no point in another."""
-        wait = 0.0
-        turn: AbstractAsyncContextManager[None] = NO_TURN
-        while True:
-            async with turn:
-                if call.error is not None:
-                    await self._wait(call, call.error, wait)
-                try:
-                    return await self._attempt(call, structure)
-                except MarketplaceError as error:
-                    call.error = self._about(call, error)
-            wait = self._wait_after(call, call.error)
-            turn = self._budget if is_outage(call.error) else NO_TURN
+    async def _back_off(self, call: _Call, error: MarketplaceError) -> None:
+        """Wait until the next attempt, or raise the error of the last if there is none."""
+        wait = self._wait_after(call, error)
+        if call.has_turn:
+            call.has_turn = False
+            self._budget.end_turn()
+        if is_outage(error):
+            await self._budget.turn()
+            call.has_turn = True
+            if self._budget.is_spent:
+                error.not_retried = "too many retries of this session have failed of late"
+                raise error
+        event = RetryEvent("GET", str(call.url), call.attempts, wait, error)
+        logger.info(
+            "attempt %d failed, next in %.3g s: %s",
+            event.attempt,
+            wait,
+            error,
+            extra={"attempt": event.attempt, "wait": wait, "url": event.url},
+        )
+        if self._on_retry is not None:
+            self._on_retry(event)
+        await asyncio.sleep(wait)
 
     def _wait_after(self, call: _Call, error: MarketplaceError) -> float:
         """Give the seconds to wait before the next attempt, or raise the error of the last."""
@@ -167,29 +194,13 @@ class Transport:
             raise error
         return wait
 
-    async def _wait(self, call: _Call, error: MarketplaceError, seconds: float) -> None:
-        if is_outage(error) and self._budget.is_spent:
-            error.not_retried = "too many retries of this session have failed of late"
-            raise error
-        event = RetryEvent("GET", str(call.url), call.attempts, seconds, error)
-        logger.info(
-            "attempt %d failed, next in %.3g s: %s",
-            event.attempt,
-            seconds,
-            error,
-            extra={"attempt": event.attempt, "wait": seconds, "url": event.url},
-        )
-        if self._on_retry is not None:
-            self._on_retry(event)
-        await asyncio.sleep(seconds)
-
     async def _attempt(self, call: _Call, structure: Callable[[bytes], T]) -> T:
         while True:
-            if self._budget.pause_left > 0:
+            if self._budget.is_paused:
                 await self._sit_out_the_pause(call)
             try:
                 async with self._limiter:
-                    if self._budget.pause_left > 0:
+                    if self._budget.is_paused:
                         raise _HeldBack
                     body = await self._exchange(call)
                 break
@@ -215,11 +226,11 @@ class Transport:
         """Make one request and give the body of its answer, or raise what the answer means."""
         assert self._http is not None
         call.attempts += 1
-        started = self._loop.time()
         status = 0
         failure: MarketplaceError
+        watch = Watch(self._attempts)
         try:
-            with self._attempts.watch():
+            with watch:
                 response = await self._http.request(
                     "GET",
                     call.url,
@@ -242,17 +253,19 @@ class Transport:
             failure = self._translated(error)
         finally:
             if logger.isEnabledFor(logging.DEBUG):
-                self._log(call, status, self._loop.time() - started)
+                self._log(call, status, self._loop.time() - watch.began)
         # Raised here, where no exception of aiohttp is its context: theirs hold the request's
         # headers, with the credentials.
         raise failure
 
     async def _body(self, response: aiohttp.ClientResponse) -> bytes:
         """Read the decoded body, up to the largest that is taken."""
-        encoding = response.headers.get("Content-Encoding", "identity").lower()
-        if encoding not in ENCODINGS:
+        encoding = response.headers.get(CONTENT_ENCODING)
+        if encoding is not None and encoding.lower() not in ENCODINGS:
             raise InvalidResponseError(f"the body is encoded as {encoding}, not as asked for")
-        body = await self._read(response, self._max_response_bytes)
+        body = await response.content.readany()
+        if not response.content.at_eof():
+            body += await self._read(response, self._max_response_bytes - len(body))
         if len(body) > self._max_response_bytes:
             raise ResponseTooLargeError(
                 f"the body has more than {self._max_response_bytes} bytes (max_response_bytes)"
@@ -269,13 +282,9 @@ class Transport:
     @staticmethod
     async def _read(response: aiohttp.ClientResponse, enough: int) -> bytes:
         """Read until the end, or until there is more than enough."""
-        content = response.content
-        body = await content.readany()
-        if content.at_eof():
-            return body
-        chunks = [body]
-        size = len(body)
-        while size <= enough and (chunk := await content.readany()):
+        chunks: list[bytes] = []
+        size = 0
+        while size <= enough and (chunk := await response.content.readany()):
             chunks.append(chunk)
             size += len(chunk)
         return b"".join(chunks)
@@ -290,14 +299,6 @@ class Transport:
                 return SessionClosedError("the aiohttp session is closed")
             case _:
                 return ConnectionFailedError(f"{type(error).__name__}: {error}")
-
-    def _check_usable(self) -> None:
-        if self._http is None:
-            raise SessionClosedError("the session is not open: use async with or await start()")
-        if self._calls.closed or self._http.closed:
-            raise SessionClosedError("the session is closed")
-        if asyncio.get_running_loop() is not self._loop:
-            raise SessionClosedError("the session belongs to another event loop")
 
     @staticmethod
     def _about(call: _Call, error: MarketplaceError) -> MarketplaceError:

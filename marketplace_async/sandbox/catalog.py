@@ -10,7 +10,7 @@ from typing import Any, Final
 import attrs
 import msgspec
 
-from marketplace_async.conversion import converter, structure
+from marketplace_async.conversion import converter, structurer
 from marketplace_async.errors import InvalidResponseError
 from marketplace_async.models import AvailableAddOn, Extension
 from marketplace_async.sids import available_add_on_sid, extension_sid
@@ -109,7 +109,7 @@ class Catalog(Mapping[str, CatalogEntry]):
         elif isinstance(source, Mapping):
             source = msgspec.json.encode(source)
         try:
-            document = structure(source, _Document)
+            document = structurer(_Document)(source)
         except InvalidResponseError as error:
             raise ValueError(f"this is no catalogue: {error}") from error
         return cls(map(_entry, document.available_add_ons))

@@ -1,0 +1,146 @@
+"""The client against Prism, a mock server made from Twilio's API description by others."""
+
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from marketplace_async import (
+    AuthenticationError,
+    AvailableAddOn,
+    Credentials,
+    Extension,
+    InvalidSidError,
+    MarketplaceSession,
+    RetryPolicy,
+    open_session,
+)
+
+XB, XF = "XB" + 32 * "a", "XF" + 32 * "a"
+ORIGIN = "https://marketplace.twilio.com"
+CREDENTIALS = Credentials("AC" + 32 * "a", "any will do")
+
+EXTENSION = Extension(
+    sid=XF,
+    available_add_on_sid=XB,
+    friendly_name="Incoming Voice Call",
+    product_name="Programmable Voice",
+    unique_name="voice-incoming",
+    url=f"{ORIGIN}/v1/AvailableAddOns/{XB}/Extensions/{XF}",
+)
+ADD_ON = AvailableAddOn(
+    sid=XB,
+    friendly_name="VoiceBase High Accuracy Transcription",
+    description="Automatic Transcription and Keyword Extract...",
+    pricing_type="per minute",
+    configuration_schema={
+        "type": "object",
+        "properties": {"bad_words": {"type": "boolean"}},
+        "required": ["bad_words"],
+    },
+    url=f"{ORIGIN}/v1/AvailableAddOns/{XB}",
+    links={"extensions": f"{ORIGIN}/v1/AvailableAddOns/{XB}/Extensions"},
+)
+
+
+@pytest.fixture(scope="module")
+def mock(description: Path, prism: Callable[..., str], free_port: Callable[[], int]) -> str:
+    return prism(free_port(), "mock", str(description))
+
+
+def marketplace_at(url: str, http: aiohttp.ClientSession | None = None) -> MarketplaceSession:
+    return open_session(CREDENTIALS, base_url=url, http=http, retry=RetryPolicy.off())
+
+
+@pytest.fixture
+async def marketplace(mock: str) -> AsyncIterator[MarketplaceSession]:
+    async with marketplace_at(mock) as session:
+        yield session
+
+
+@pytest.fixture
+async def empty(mock: str) -> AsyncIterator[MarketplaceSession]:
+    """A session that prefers the examples of empty lists."""
+    async with (
+        aiohttp.ClientSession(headers={"Prefer": "example=readEmpty"}) as http,
+        marketplace_at(mock, http) as session,
+    ):
+        yield session
+
+
+async def test_an_extension_is_fetched(marketplace: MarketplaceSession):
+    assert await marketplace.available_add_ons(XB).extensions(XF).fetch() == EXTENSION
+
+
+async def test_an_add_on_is_fetched(marketplace: MarketplaceSession):
+    assert await marketplace.available_add_ons(XB).fetch() == ADD_ON
+
+
+async def test_extensions_are_listed(marketplace: MarketplaceSession):
+    extensions = marketplace.available_add_ons(XB).extensions
+    assert await extensions.list(page_size=1000).to_list() == [EXTENSION]
+    assert await extensions.list().first() == EXTENSION
+
+
+async def test_add_ons_are_listed(marketplace: MarketplaceSession):
+    assert await marketplace.available_add_ons.list(limit=20).to_list() == [ADD_ON]
+
+
+async def test_the_page_of_a_list_says_where_it_stands(marketplace: MarketplaceSession):
+    (page,) = [page async for page in marketplace.available_add_ons(XB).extensions.list().pages()]
+    assert (page.meta.page, page.meta.page_size, page.meta.key) == (0, 50, "extensions")
+    assert page.meta.next_page_url is None
+
+
+async def test_empty_lists_are_empty(empty: MarketplaceSession):
+    assert await empty.available_add_ons(XB).extensions.list().to_list() == []
+    assert await empty.available_add_ons.list().first() is None
+
+
+async def test_many_add_ons_are_read_at_once(marketplace: MarketplaceSession):
+    async with marketplace.extensions_across([XB] * 40) as outcomes:
+        read = [outcome.unwrap() async for outcome in outcomes]
+    assert read == [(EXTENSION,)] * 40
+
+
+async def test_credentials_that_get_lost_are_an_authentication_error(mock: str):
+    async def lose_credentials(
+        request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+    ) -> aiohttp.ClientResponse:
+        del request.headers["Authorization"]
+        return await handler(request)
+
+    async with (
+        aiohttp.ClientSession(middlewares=[lose_credentials]) as http,
+        marketplace_at(mock, http) as marketplace,
+    ):
+        with pytest.raises(AuthenticationError) as caught:
+            await marketplace.available_add_ons(XB).extensions(XF).fetch()
+    assert caught.value.status == 401
+
+
+@pytest.mark.parametrize("page_size", [1, 1000])
+async def test_every_page_size_that_may_be_asked_for_is_valid(
+    marketplace: MarketplaceSession, page_size: int
+):
+    assert await marketplace.available_add_ons.list(page_size=page_size).to_list() == [ADD_ON]
+
+
+@pytest.mark.parametrize("sid", [XB, "XB" + 16 * "aF", "XB" + 32 * "0"])
+async def test_a_sid_that_the_description_allows_is_sent(marketplace: MarketplaceSession, sid: str):
+    assert await marketplace.available_add_ons(sid).fetch() == ADD_ON
+
+
+@pytest.mark.parametrize("sid", ["XB1", "XB" + 31 * "a", "XB" + 33 * "a", "XB" + 32 * "g", XF])
+async def test_a_sid_that_the_description_refuses_is_not_sent(
+    mock: str, marketplace: MarketplaceSession, sid: str
+):
+    header = aiohttp.encode_basic_auth(CREDENTIALS.username, CREDENTIALS.password)
+    async with (
+        aiohttp.ClientSession(headers={"Authorization": header}) as http,
+        http.get(f"{mock}/v1/AvailableAddOns/{sid}") as response,
+    ):
+        assert response.status == 422
+    with pytest.raises(InvalidSidError):
+        marketplace.available_add_ons(sid)

@@ -327,8 +327,9 @@ async def test_a_small_body_is_sent_as_it_is(sandbox: Sandbox):
     assert "Content-Encoding" not in reply.headers
 
 
-async def test_behind_a_proxy_urls_begin_with_its_address():
-    async with Sandbox(public_base_url="https://proxy.example") as sandbox:
+@pytest.mark.parametrize("address", ["https://proxy.example", "https://proxy.example/"])
+async def test_behind_a_proxy_urls_begin_with_its_address(address: str):
+    async with Sandbox(public_base_url=address) as sandbox:
         page = (await ask(sandbox, f"{ADD_ONS}?PageSize=1")).json
         assert page["meta"]["next_page_url"].startswith(f"https://proxy.example{ADD_ONS}?")
         assert page["available_add_ons"][0]["url"] == f"https://proxy.example{SAMPLE}"

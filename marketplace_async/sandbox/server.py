@@ -132,7 +132,7 @@ class Sandbox(ScriptedFaults):
         await web.TCPSite(runner, self._host, self._port, backlog=1024).start()
         self._runner = runner
         self._port = runner.addresses[0][1]
-        self._api = Api(self.catalog, self._public_base_url or self.url)
+        self._api = Api(self.catalog, (self._public_base_url or self.url).rstrip("/"))
         return self
 
     async def close(self) -> None:

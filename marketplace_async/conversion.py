@@ -110,7 +110,6 @@ def structurer(cl: type[T]) -> Callable[[bytes], T]:
     loads = converter.get_loads_hook(cl)
 
     def structure(data: bytes) -> T:
-        explanation = _Explanation("")
         try:
             return loads(data)
         except RecursionError:

@@ -243,10 +243,21 @@ class Transport:
                 try:
                     status = response.status
                     if status == 200:
-                        return await self._body(response)
-                    failure = await self._error(response)
+                        self._check_encoding(response)
+                        body = await response.content.readany()
+                        if not response.content.at_eof():
+                            body += await self._read(response, self._max_response_bytes)
+                        if len(body) <= self._max_response_bytes:
+                            return body
+                        failure = ResponseTooLargeError(
+                            f"the body is larger than {self._max_response_bytes} bytes "
+                            "(max_response_bytes)"
+                        )
+                    else:
+                        failure = await self._error(response)
                 finally:
-                    response.close()
+                    if not response.closed:  # it is after the last byte, and reusable
+                        response.close()
         except Expired:
             failure = RequestTimeoutError("an attempt", self._timeout.attempt)
         except (aiohttp.ClientError, TimeoutError, OSError, RuntimeError) as error:
@@ -258,19 +269,11 @@ class Transport:
         # headers, with the credentials.
         raise failure
 
-    async def _body(self, response: aiohttp.ClientResponse) -> bytes:
-        """Read the decoded body, up to the largest that is taken."""
+    @staticmethod
+    def _check_encoding(response: aiohttp.ClientResponse) -> None:
         encoding = response.headers.get(CONTENT_ENCODING)
         if encoding is not None and encoding.lower() not in ENCODINGS:
             raise InvalidResponseError(f"the body is encoded as {encoding}, not as asked for")
-        body = await response.content.readany()
-        if not response.content.at_eof():
-            body += await self._read(response, self._max_response_bytes - len(body))
-        if len(body) > self._max_response_bytes:
-            raise ResponseTooLargeError(
-                f"the body has more than {self._max_response_bytes} bytes (max_response_bytes)"
-            )
-        return body
 
     async def _error(self, response: aiohttp.ClientResponse) -> MarketplaceError:
         try:

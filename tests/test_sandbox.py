@@ -5,6 +5,7 @@ import os
 import re
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +114,7 @@ async def test_walking_the_pages_gives_the_catalogue_forward_and_backward(sandbo
         pages.append([item["sid"] for item in page["available_add_ons"]])
         last, url = page, page["meta"]["next_page_url"]
     assert [len(page) for page in pages] == [40, 40, 40, 30]
-    assert sum(pages, []) == expected
+    assert list(chain.from_iterable(pages)) == expected
 
     backward = [pages[-1]]
     while url := last["meta"]["previous_page_url"]:
@@ -369,7 +370,9 @@ async def test_a_request_is_listed_before_it_is_answered(sandbox: Sandbox):
     await asyncio.wait([asking])
 
 
-async def test_the_latest_10_000_requests_are_kept(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch):
+async def test_the_latest_10_000_requests_are_kept(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setattr("marketplace_async.sandbox.received._REMEMBERED", 2)
     for number in range(4):
         await ask(sandbox, f"/{number}")
@@ -382,6 +385,15 @@ async def test_clear_forgets_requests_peak_and_faults(sandbox: Sandbox):
     sandbox.clear()
     assert (sandbox.requests, sandbox.peak_concurrency) == ([], 0)
     assert (await ask(sandbox, EXTENSION)).status == 200
+
+
+async def test_a_request_that_was_forgotten_does_not_come_back(sandbox: Sandbox):
+    sandbox.delay_next(0.01)
+    asking = asyncio.create_task(ask(sandbox, EXTENSION))
+    await until(lambda: bool(sandbox.requests))
+    sandbox.clear()
+    assert (await asking).status == 200
+    assert sandbox.requests == []
 
 
 # Load

@@ -1,4 +1,6 @@
 import asyncio
+import gzip
+import random
 from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Any
@@ -6,7 +8,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from marketplace_async.sandbox import Sandbox, add_on, Catalog
+from marketplace_async.sandbox import Catalog, Sandbox, add_on
 from marketplace_async.sandbox.faults import Cut, FaultInjector
 
 ADD_ON = f"/v1/AvailableAddOns/XB{32 * 'a'}"
@@ -103,6 +105,13 @@ async def test_body_and_headers_of_a_failure_can_be_given(
     assert (response.status, received.decode()) == (302, "<html>ä</html>")
     assert response.headers.getall("Content-Type") == ["text/html"]
     assert response.headers["Location"] == "/x"
+
+
+async def test_a_body_given_encoded_is_not_encoded_again(sandbox: Sandbox, client: Client):
+    packed = gzip.compress(random.Random(0).randbytes(5000))
+    sandbox.fail_next(200, body=packed, headers={"Content-Encoding": "gzip"})
+    _, received = await client.get()
+    assert received == gzip.decompress(packed)
 
 
 async def test_an_answer_that_looks_right_can_be_wrong(sandbox: Sandbox, client: Client):

@@ -75,7 +75,7 @@ def test_another_page_size_in_the_middle_neither_skips_nor_repeats():
 
 def test_a_larger_page_size_on_the_way_back_does_not_overlap():
     _, meta = cut(10, PageSize="3")
-    before, meta = cut(10, **query_of(meta["next_page_url"]))
+    _, meta = cut(10, **query_of(meta["next_page_url"]))
     back, _ = cut(10, **{**query_of(meta["previous_page_url"]), "PageSize": "100"})
     assert back == [0, 1, 2]
 

@@ -109,7 +109,7 @@ class Catalog(Mapping[str, CatalogEntry]):
         elif isinstance(source, Mapping):
             source = msgspec.json.encode(source)
         try:
-            document = structurer(_Document)(source)
+            document: _Document = structurer(_Document)(source)
         except InvalidResponseError as error:
             raise ValueError(f"this is no catalogue: {error}") from error
         return cls(map(_entry, document.available_add_ons))

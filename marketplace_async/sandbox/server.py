@@ -172,7 +172,7 @@ class Sandbox(ScriptedFaults):
         finally:
             self._answering.discard(connection)
         if fault.cut is Cut.BEFORE_ANSWER:
-            _hang_up(request)
+            request.protocol.force_close()
             return web.Response()  # never sent
         answer = fault.answer or self._answer(request)
         self._log.answered(number, answer.status)
@@ -184,12 +184,7 @@ class Sandbox(ScriptedFaults):
             }
         )
         headers.update(answer.headers)
-        body = answer.body
-        if len(body) >= _COMPRESSED_FROM and "gzip" in request.headers.get(
-            hdrs.ACCEPT_ENCODING, ""
-        ):
-            headers[hdrs.CONTENT_ENCODING] = "gzip"
-            body = gzip.compress(body, compresslevel=1, mtime=0)
+        body = _encoded(answer.body, request, headers)
         if fault.cut is Cut.IN_BODY:
             return await _send_half(request, body, answer.status, headers)
         return web.Response(body=body, status=answer.status, headers=headers)
@@ -208,9 +203,16 @@ class Sandbox(ScriptedFaults):
         return self._api.answer(request.method, request.path, request.query)
 
 
-def _hang_up(request: web.BaseRequest) -> None:
-    if request.transport is not None:
-        request.transport.close()
+def _encoded(body: bytes, request: web.BaseRequest, headers: CIMultiDict[str]) -> bytes:
+    accepted = request.headers.get(hdrs.ACCEPT_ENCODING, "")
+    if (
+        len(body) < _COMPRESSED_FROM
+        or "gzip" not in accepted
+        or hdrs.CONTENT_ENCODING in headers  # asked for with a fault
+    ):
+        return body
+    headers[hdrs.CONTENT_ENCODING] = "gzip"
+    return gzip.compress(body, compresslevel=1, mtime=0)
 
 
 async def _send_half(
@@ -220,5 +222,5 @@ async def _send_half(
     response.content_length = len(body)
     await response.prepare(request)
     await response.write(body[: len(body) // 2])
-    _hang_up(request)
+    request.protocol.force_close()
     return response

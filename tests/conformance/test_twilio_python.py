@@ -13,10 +13,10 @@ from marketplace_async.settings import CANONICAL_ORIGIN
 
 pytest.importorskip("twilio", reason="twilio is not installed")
 
-from twilio.base.exceptions import TwilioRestException  # noqa: E402  # after the check
-from twilio.http.async_http_client import AsyncTwilioHttpClient  # noqa: E402
-from twilio.http.http_client import TwilioHttpClient  # noqa: E402
-from twilio.rest import Client  # noqa: E402
+from twilio.base.exceptions import TwilioRestException
+from twilio.http.async_http_client import AsyncTwilioHttpClient
+from twilio.http.http_client import TwilioHttpClient
+from twilio.rest import Client
 
 # It authenticates in a way that aiohttp means to drop.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")

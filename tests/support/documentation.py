@@ -88,9 +88,7 @@ def run_python(example: Example) -> None:
     page: Page = example.namespace["documentation_page"]
     # The empty lines give tracebacks the line numbers of the page.
     source = "\n" * (example.line + example.parsed.line_offset) + example.parsed
-    code = compile(
-        source, example.path, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True
-    )
+    code = compile(source, example.path, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
     with contextlib.redirect_stdout(io.StringIO()) as printed:
         result = eval(code, example.namespace)  # noqa: S307  # our own documentation
         if inspect.iscoroutine(result):
@@ -137,7 +135,8 @@ def difference(expected: str, got: str) -> str | None:
 
 
 def refuse(example: Example) -> str:
-    return f"write python, output or console: a block of {example.region.lexemes['arguments']} is not run"
+    language = example.region.lexemes["arguments"]
+    return f"a block of {language} is not run: write python, output or console"
 
 
 class ReasonedSkipParser(SkipParser):

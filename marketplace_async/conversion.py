@@ -7,7 +7,7 @@ go over the same bytes once more, in detail, to name every field that is wrong.
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache, partial
-from typing import Any, Final, NamedTuple, TypeVar, get_args, get_origin
+from typing import Any, Final, NamedTuple, TypeVar, get_args
 
 import attrs
 import msgspec
@@ -68,7 +68,11 @@ def _from_an_object(cl: type[Any]) -> Callable[[Any, Any], Any]:
     return lambda value, _: from_dict(_exactly(dict, value, cl), cl)
 
 
-@converter.register_structure_hook_factory(lambda cl: get_origin(cl) is tuple)
+def _origin(cl: Any) -> Any:
+    return getattr(cl, "__origin__", None)
+
+
+@converter.register_structure_hook_factory(lambda cl: _origin(cl) is tuple)
 def _from_an_array(cl: Any) -> Callable[[Any, Any], Any]:
     item_type = get_args(cl)[0]
     return lambda value, _: tuple(
@@ -76,7 +80,7 @@ def _from_an_array(cl: Any) -> Callable[[Any, Any], Any]:
     )
 
 
-@converter.register_structure_hook_factory(lambda cl: get_origin(cl) is Mapping)
+@converter.register_structure_hook_factory(lambda cl: _origin(cl) is Mapping)
 def _from_an_object_of_any_names(cl: Any) -> Callable[[Any, Any], Any]:
     value_type = get_args(cl)[1]
     return lambda value, _: dict(_each(_exactly(dict, value, cl).items(), value_type))
@@ -156,9 +160,7 @@ def _field_problem(error: BaseException, _: object) -> str:
 
 
 @cache
-def page_structurer(
-    key: str, model: type[T]
-) -> Callable[[bytes], tuple[tuple[T, ...], PageMeta]]:
+def page_structurer(key: str, model: type[T]) -> Callable[[bytes], tuple[tuple[T, ...], PageMeta]]:
     """Give the function that makes the items and the meta of a page from its JSON text.
 
     ``key`` is the field of the response that holds the items. The function raises what one

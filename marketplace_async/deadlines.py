@@ -92,9 +92,9 @@ class Watch:
     ) -> None:
         self._deadlines.watches.pop(self, None)
         # As asyncio.timeout does: somebody else's cancellation goes first.
-        if self.expired and self._task.uncancel() <= self._cancellations:
-            if exc_type is asyncio.CancelledError:
-                raise Expired from exc
+        mine = self.expired and self._task.uncancel() <= self._cancellations
+        if mine and exc_type is asyncio.CancelledError:
+            raise Expired from exc
 
     def expire(self) -> None:
         """End the block: its task is cancelled, and `__exit__` turns that into `Expired`."""

@@ -53,7 +53,7 @@ SHOWN_CHARACTERS = 200
 
 
 def shown(text: object) -> str:
-    """Make foreign text fit for a terminal or a log: on one line, escaped, at most 200 characters."""
+    """Make foreign text fit for a terminal or a log: one line, escaped, at most 200 characters."""
     piece = text if isinstance(text, str) else repr(text)
     cut = len(piece) > SHOWN_CHARACTERS
     # ascii() would mangle names in other scripts; repr() escapes just what cannot be printed.

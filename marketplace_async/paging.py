@@ -24,7 +24,7 @@ class HasSid(Protocol):
     """What a listing holds: something with a SID to know it by."""
 
     @property
-    def sid(self) -> str: ...  # noqa: D102  # the class says it
+    def sid(self) -> str: ...  # the class says it
 
 
 T = TypeVar("T", bound=HasSid)
@@ -45,16 +45,15 @@ def trusted_path(url: object, origin: URL, path: str) -> str:
     """
     if isinstance(url, str) and URL_TEXT.fullmatch(url):
         try:
-            parsed = URL(url, encoded=True)
             # Compared as parsed, for a scheme or host may be written in more than one way.
             known = URL(url).origin() in (origin, CANONICAL_ORIGIN)
+            parsed = URL(url, encoded=True)
         except ValueError:
-            known = False
+            pass
         else:
-            known = known and parsed.raw_user is None and parsed.raw_password is None
-            known = known and parsed.raw_path == path and not parsed.raw_fragment
-        if known:
-            return parsed.raw_path_qs
+            plain = not (parsed.raw_user or parsed.raw_password or parsed.raw_fragment)
+            if known and plain and parsed.raw_path == path:
+                return parsed.raw_path_qs
     raise UntrustedPageUrlError(f"the page URL is not one of {origin}{path}: {url}")
 
 

@@ -6,7 +6,7 @@ Functions of values; nothing here does I/O or looks at a clock.
 import math
 import re
 from collections.abc import Mapping
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
@@ -71,11 +71,7 @@ def _details(body: bytes) -> dict[str, Any]:
     if not isinstance(found, dict):
         # A proxy's page or plain text: its beginning often says which machine spoke.
         return {"message": body[:MESSAGE_CHARACTERS].decode("utf-8", "replace").strip()}
-    return {
-        name: found[name]
-        for name, kind in DETAILS.items()
-        if type(found.get(name)) is kind
-    }
+    return {name: found[name] for name, kind in DETAILS.items() if type(found.get(name)) is kind}
 
 
 # https://www.twilio.com/docs/usage/twilios-response#response-formats-exceptions
@@ -103,4 +99,4 @@ def _date(value: str) -> datetime | None:
         date = parsedate_to_datetime(value)
     except (ValueError, OverflowError, TypeError, IndexError):
         return None
-    return date if date.tzinfo is not None else date.replace(tzinfo=timezone.utc)
+    return date if date.tzinfo is not None else date.replace(tzinfo=UTC)

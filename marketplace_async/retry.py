@@ -56,7 +56,7 @@ class RetryPolicy:
     """The longest wait that this policy chooses by itself, in seconds."""
 
     retry_after_max: float = attrs.field(default=30.0, validator=is_seconds)
-    """The longest ``Retry-After`` that is waited for, in seconds; beyond it the call fails at once."""
+    """The longest ``Retry-After`` that is waited for, in seconds; a longer one ends the call."""
 
     @classmethod
     def off(cls) -> "RetryPolicy":

@@ -105,19 +105,16 @@ def origin(
 
 
 def _origin_of(base_url: str) -> URL:
-    problem = "an absolute URL such as https://marketplace.twilio.com"
     try:
         url = URL(base_url)
         bare = url.origin()
     except (TypeError, ValueError):
-        bare = None
-    if bare is None or bare.scheme not in ("https", "http"):
-        raise ValueError(f"base_url must be {problem}")
+        raise ValueError("base_url must be an absolute URL") from None
     # What is refused may hold a password and is therefore not shown.
     if url.raw_user is not None or url.raw_password is not None:
         raise ValueError("base_url must not hold credentials")
     if url != bare.with_path("/"):
         raise ValueError("base_url must be scheme, host and port alone, without path or query")
-    if bare.scheme == "http" and bare.host not in LOOPBACK:
-        raise ValueError("base_url must be https; plain http is for this machine (localhost) alone")
+    if bare.scheme != "https" and (bare.scheme != "http" or bare.host not in LOOPBACK):
+        raise ValueError("base_url must be https, or http to this machine (localhost)")
     return bare

@@ -10,7 +10,7 @@ import random
 import sys
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
 
 import aiohttp
@@ -280,7 +280,7 @@ class Transport:
             body = await self._read(response, ERROR_BODY_BYTES)
         except (aiohttp.ClientError, RuntimeError):
             body = b""  # the status alone says what the error means
-        return error_of(response.status, response.headers, body, datetime.now(timezone.utc))
+        return error_of(response.status, response.headers, body, datetime.now(UTC))
 
     @staticmethod
     async def _read(response: aiohttp.ClientResponse, enough: int) -> bytes:

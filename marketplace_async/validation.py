@@ -8,9 +8,7 @@ import attrs
 __all__ = ["check_whole_number", "is_seconds", "is_whole_number_from_1"]
 
 
-def check_whole_number(
-    name: str, value: object, at_least: int, at_most: int | None = None
-) -> None:
+def check_whole_number(name: str, value: object, at_least: int, at_most: int | None = None) -> None:
     """Check that ``value`` is an ``int`` within bounds.
 
     :raises TypeError: it is no ``int`` (a ``bool`` is none).

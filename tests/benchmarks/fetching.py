@@ -1,0 +1,129 @@
+"""CPU of a fetch at 50 in flight: this library beside what one would use instead of it."""
+
+import asyncio
+import os
+import statistics
+import time
+import warnings
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from typing import Any
+
+import aiohttp
+import msgspec
+from figures import Figure
+from origin import ADD_ON, EXTENSION, ITEMS_PATH, Behaviour, serving
+from yarl import URL
+
+from marketplace_async import Credentials, open_session
+
+IN_FLIGHT = 50
+BATCH = 500
+ROUNDS = int(os.environ.get("BENCHMARK_ROUNDS", "40"))
+USERNAME, PASSWORD = "AC" + "0" * 32, "not-a-secret"
+
+Fetch = Callable[[], Awaitable[object]]
+
+
+async def plain_aiohttp(url: str, stack: AsyncExitStack) -> Fetch:
+    """Give aiohttp as an ordinary user writes it."""
+    headers = {"Authorization": aiohttp.encode_basic_auth(USERNAME, PASSWORD)}
+    http = await stack.enter_async_context(aiohttp.ClientSession(headers=headers))
+    at_once = asyncio.Semaphore(IN_FLIGHT)
+
+    async def fetch() -> Any:
+        async with at_once, http.get(f"{url}{ITEMS_PATH}/{EXTENSION}") as response:
+            response.raise_for_status()
+            return await response.json()
+
+    return fetch
+
+
+async def tuned_aiohttp(url: str, stack: AsyncExitStack) -> Fetch:
+    """Give the least that aiohttp can do for the same bytes: no types, no retries, no limit."""
+    http = await stack.enter_async_context(
+        aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers={"Authorization": aiohttp.encode_basic_auth(USERNAME, PASSWORD)},
+            timeout=aiohttp.ClientTimeout(total=15),
+        )
+    )
+    target = URL(f"{url}{ITEMS_PATH}/{EXTENSION}", encoded=True)
+    decode = msgspec.json.Decoder(dict).decode
+
+    async def fetch() -> Any:
+        async with http.get(target, allow_redirects=False) as response:
+            return decode(await response.read())
+
+    return fetch
+
+
+async def twilio_python(url: str, stack: AsyncExitStack) -> Fetch:
+    """Give the vendor's asyncio client, pointed at the server."""
+    from twilio.http.async_http_client import AsyncTwilioHttpClient  # noqa: PLC0415  # a peer
+    from twilio.rest import Client  # noqa: PLC0415
+
+    class Redirected(AsyncTwilioHttpClient):
+        async def request(self, method: str, url_: str, *args: Any, **kwargs: Any) -> Any:
+            target = url_.replace("https://marketplace.twilio.com", url)
+            return await super().request(method, target, *args, **kwargs)
+
+    transport = await stack.enter_async_context(Redirected())
+    client = Client(USERNAME, PASSWORD, http_client=transport)
+
+    async def fetch() -> Any:
+        handle = client.marketplace.v1.available_add_ons(ADD_ON).extensions(EXTENSION)
+        return await handle.fetch_async()
+
+    return fetch
+
+
+async def ours(url: str, stack: AsyncExitStack) -> Fetch:
+    """Give this library as it is: typed models, retries, the adaptive limiter, both time-outs."""
+    session = open_session(Credentials(USERNAME, PASSWORD), base_url=url)
+    marketplace = await stack.enter_async_context(session)
+    return marketplace.available_add_ons(ADD_ON).extensions(EXTENSION).fetch
+
+
+async def _cpu_of_a_fetch(fetch: Fetch) -> float:
+    numbers = iter(range(BATCH))
+
+    async def worker() -> None:
+        for _ in numbers:
+            await fetch()
+
+    start = time.process_time()
+    await asyncio.gather(*(worker() for _ in range(IN_FLIGHT)))
+    return (time.process_time() - start) / BATCH
+
+
+async def _alternately(url: str) -> dict[str, list[float]]:
+    peers = (plain_aiohttp, tuned_aiohttp, twilio_python, ours)
+    async with AsyncExitStack() as stack:
+        fetches = {peer.__name__: await peer(url, stack) for peer in peers}
+        for fetch in fetches.values():
+            await _cpu_of_a_fetch(fetch)
+        seconds: dict[str, list[float]] = {name: [] for name in fetches}
+        for _ in range(ROUNDS):
+            for name, fetch in fetches.items():
+                seconds[name].append(await _cpu_of_a_fetch(fetch))
+    return seconds
+
+
+def measure() -> list[Figure]:
+    """Compare the CPU, batch by batch in turn, so that a machine that drifts does no harm."""
+    with warnings.catch_warnings(), serving(Behaviour()) as origin:
+        warnings.simplefilter("ignore")  # the vendor's client uses what aiohttp deprecates
+        seconds = asyncio.run(_alternately(origin.url))
+    goals = {"plain_aiohttp": 1.10, "twilio_python": 1.5, "tuned_aiohttp": 0.95}
+    mine = statistics.median(seconds["ours"]) * 1e6
+    return [
+        Figure(
+            f"CPU of a fetch, {name.replace('_', ' ')} / ours",
+            statistics.median(a / b for a, b in zip(seconds[name], seconds["ours"], strict=True)),
+            goal,
+            detail=f"{statistics.median(seconds[name]) * 1e6:.0f} µs / {mine:.0f} µs",
+        )
+        for name, goal in goals.items()
+    ]

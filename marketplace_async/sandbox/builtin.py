@@ -11,7 +11,7 @@ __all__ = ["builtin_catalog"]
 
 _SIZE: Final = 150
 
-# unique_name: (friendly_name, product_name)
+# By unique name: the friendly name and the product.
 _FEATURES: Final = {
     "voice-incoming": ("Incoming Voice Call", "Programmable Voice"),
     "voice-outgoing": ("Outgoing Voice Call", "Programmable Voice"),

@@ -69,42 +69,42 @@ async def empty(mock: str) -> AsyncIterator[MarketplaceSession]:
         yield session
 
 
-async def test_an_extension_is_fetched(marketplace: MarketplaceSession):
+async def test_an_extension_is_fetched(marketplace: MarketplaceSession) -> None:
     assert await marketplace.available_add_ons(XB).extensions(XF).fetch() == EXTENSION
 
 
-async def test_an_add_on_is_fetched(marketplace: MarketplaceSession):
+async def test_an_add_on_is_fetched(marketplace: MarketplaceSession) -> None:
     assert await marketplace.available_add_ons(XB).fetch() == ADD_ON
 
 
-async def test_extensions_are_listed(marketplace: MarketplaceSession):
+async def test_extensions_are_listed(marketplace: MarketplaceSession) -> None:
     extensions = marketplace.available_add_ons(XB).extensions
     assert await extensions.list(page_size=1000).to_list() == [EXTENSION]
     assert await extensions.list().first() == EXTENSION
 
 
-async def test_add_ons_are_listed(marketplace: MarketplaceSession):
+async def test_add_ons_are_listed(marketplace: MarketplaceSession) -> None:
     assert await marketplace.available_add_ons.list(limit=20).to_list() == [ADD_ON]
 
 
-async def test_the_page_of_a_list_says_where_it_stands(marketplace: MarketplaceSession):
+async def test_the_page_of_a_list_says_where_it_stands(marketplace: MarketplaceSession) -> None:
     (page,) = [page async for page in marketplace.available_add_ons(XB).extensions.list().pages()]
     assert (page.meta.page, page.meta.page_size, page.meta.key) == (0, 50, "extensions")
     assert page.meta.next_page_url is None
 
 
-async def test_empty_lists_are_empty(empty: MarketplaceSession):
+async def test_empty_lists_are_empty(empty: MarketplaceSession) -> None:
     assert await empty.available_add_ons(XB).extensions.list().to_list() == []
     assert await empty.available_add_ons.list().first() is None
 
 
-async def test_many_add_ons_are_read_at_once(marketplace: MarketplaceSession):
+async def test_many_add_ons_are_read_at_once(marketplace: MarketplaceSession) -> None:
     async with marketplace.extensions_across([XB] * 40) as outcomes:
         read = [outcome.unwrap() async for outcome in outcomes]
     assert read == [(EXTENSION,)] * 40
 
 
-async def test_credentials_that_get_lost_are_an_authentication_error(mock: str):
+async def test_credentials_that_get_lost_are_an_authentication_error(mock: str) -> None:
     async def lose_credentials(
         request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
     ) -> aiohttp.ClientResponse:
@@ -123,19 +123,21 @@ async def test_credentials_that_get_lost_are_an_authentication_error(mock: str):
 @pytest.mark.parametrize("page_size", [1, 1000])
 async def test_every_page_size_that_may_be_asked_for_is_valid(
     marketplace: MarketplaceSession, page_size: int
-):
+) -> None:
     assert await marketplace.available_add_ons.list(page_size=page_size).to_list() == [ADD_ON]
 
 
 @pytest.mark.parametrize("sid", [XB, "XB" + 16 * "aF", "XB" + 32 * "0"])
-async def test_a_sid_that_the_description_allows_is_sent(marketplace: MarketplaceSession, sid: str):
+async def test_a_sid_that_the_description_allows_is_sent(
+    marketplace: MarketplaceSession, sid: str
+) -> None:
     assert await marketplace.available_add_ons(sid).fetch() == ADD_ON
 
 
 @pytest.mark.parametrize("sid", ["XB1", "XB" + 31 * "a", "XB" + 33 * "a", "XB" + 32 * "g", XF])
 async def test_a_sid_that_the_description_refuses_is_not_sent(
     mock: str, marketplace: MarketplaceSession, sid: str
-):
+) -> None:
     header = aiohttp.encode_basic_auth(CREDENTIALS.username, CREDENTIALS.password)
     async with (
         aiohttp.ClientSession(headers={"Authorization": header}) as http,

@@ -44,14 +44,16 @@ async def marketplace(proxy: Proxy, sandbox: Sandbox) -> AsyncIterator[Marketpla
 @pytest.mark.parametrize("page_size", [40, 1000])
 async def test_all_add_ons_are_listed_without_a_violation(
     marketplace: MarketplaceSession, proxy: Proxy, page_size: int
-):
+) -> None:
     listed = await marketplace.available_add_ons.list(page_size=page_size).to_list()
     expected = [entry.add_on for entry in builtin_catalog().values()]
     assert [attrs.evolve(add_on, url=None, links=None) for add_on in listed] == expected
     assert all(add_on.url == f"{proxy.url}/v1/AvailableAddOns/{add_on.sid}" for add_on in listed)
 
 
-async def test_all_extensions_are_listed_without_a_violation(marketplace: MarketplaceSession):
+async def test_all_extensions_are_listed_without_a_violation(
+    marketplace: MarketplaceSession,
+) -> None:
     read = {}
     async with marketplace.extensions_across(builtin_catalog(), max_in_flight=8) as outcomes:
         async for outcome in outcomes:
@@ -62,7 +64,7 @@ async def test_all_extensions_are_listed_without_a_violation(marketplace: Market
 
 async def test_pages_are_followed_and_resumed_without_a_violation(
     marketplace: MarketplaceSession,
-):
+) -> None:
     extensions = marketplace.available_add_ons(XB).extensions
     first, second = [page async for page in extensions.list(page_size=1).pages()]
     resumed = await extensions.list(resume_from=first.next_page_url).to_list()
@@ -70,7 +72,9 @@ async def test_pages_are_followed_and_resumed_without_a_violation(
     assert second.next_page_url is None
 
 
-async def test_single_resources_are_fetched_without_a_violation(marketplace: MarketplaceSession):
+async def test_single_resources_are_fetched_without_a_violation(
+    marketplace: MarketplaceSession,
+) -> None:
     entry = builtin_catalog()[XB]
     handle = marketplace.available_add_ons(XB)
     assert attrs.evolve(await handle.fetch(), url=None, links=None) == entry.add_on
@@ -78,7 +82,7 @@ async def test_single_resources_are_fetched_without_a_violation(marketplace: Mar
     assert attrs.evolve(found, url=None) == entry.extensions[0]
 
 
-async def test_a_violation_is_noticed(marketplace: MarketplaceSession, sandbox: Sandbox):
+async def test_a_violation_is_noticed(marketplace: MarketplaceSession, sandbox: Sandbox) -> None:
     sandbox.fail_next(200, body='{"sid": "XF1"}')
     with pytest.raises(ServerError) as caught:
         await marketplace.available_add_ons(XB).extensions(XF).fetch()

@@ -11,12 +11,11 @@ from marketplace_async.models import AvailableAddOn, Extension
 from marketplace_async.sandbox import Sandbox, builtin_catalog
 from marketplace_async.settings import CANONICAL_ORIGIN
 
-pytest.importorskip("twilio", reason="twilio is not installed")
-
-from twilio.base.exceptions import TwilioRestException
-from twilio.http.async_http_client import AsyncTwilioHttpClient
-from twilio.http.http_client import TwilioHttpClient
-from twilio.rest import Client
+# Not typed, and so Any.
+rest = pytest.importorskip("twilio.rest", reason="twilio is not installed")
+sync_http = pytest.importorskip("twilio.http.http_client")
+async_http = pytest.importorskip("twilio.http.async_http_client")
+exceptions = pytest.importorskip("twilio.base.exceptions")
 
 # It authenticates in a way that aiohttp means to drop.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -31,22 +30,20 @@ def at(sandbox: Sandbox, url: str) -> str:
     return sandbox.url + asked.raw_path_qs
 
 
-class HttpClient(TwilioHttpClient):
-    def __init__(self, sandbox: Sandbox) -> None:
-        super().__init__()
-        self.sandbox = sandbox
+def pointed_at(sandbox: Sandbox, http: Any) -> Any:
+    """Let an HTTP client of the vendor's, sync or async, ask the sandbox in Twilio's place."""
+    request = http.request
 
-    def request(self, method: str, url: str, *args: Any, **kwargs: Any) -> Any:
-        return super().request(method, at(self.sandbox, url), *args, **kwargs)
+    def request_of_sandbox(method: str, url: str, *args: Any, **kwargs: Any) -> Any:
+        return request(method, at(sandbox, url), *args, **kwargs)
+
+    http.request = request_of_sandbox
+    return http
 
 
-class AsyncHttpClient(AsyncTwilioHttpClient):
-    def __init__(self, sandbox: Sandbox) -> None:
-        super().__init__()
-        self.sandbox = sandbox
-
-    async def request(self, method: str, url: str, *args: Any, **kwargs: Any) -> Any:
-        return await super().request(method, at(self.sandbox, url), *args, **kwargs)
+def client(sandbox: Sandbox, http: Any) -> Any:
+    credentials = sandbox.credentials
+    return rest.Client(credentials.username, credentials.password, http_client=http)
 
 
 @pytest.fixture
@@ -56,18 +53,14 @@ async def sandbox() -> AsyncIterator[Sandbox]:
 
 
 @pytest.fixture
-async def asynchronous(sandbox: Sandbox) -> AsyncIterator[Client]:
-    async with AsyncHttpClient(sandbox) as http:
-        yield Client(sandbox.credentials.username, sandbox.credentials.password, http_client=http)
+async def asynchronous(sandbox: Sandbox) -> AsyncIterator[Any]:
+    async with async_http.AsyncTwilioHttpClient() as http:
+        yield client(sandbox, pointed_at(sandbox, http))
 
 
 @pytest.fixture
-def synchronous(sandbox: Sandbox) -> Client:
-    return Client(
-        sandbox.credentials.username,
-        sandbox.credentials.password,
-        http_client=HttpClient(sandbox),
-    )
+def synchronous(sandbox: Sandbox) -> Any:
+    return client(sandbox, pointed_at(sandbox, sync_http.TwilioHttpClient()))
 
 
 def add_on(given: Any) -> AvailableAddOn:
@@ -100,8 +93,8 @@ PAGE_SIZES = [7, 50, 1000]
 
 @pytest.mark.parametrize("page_size", PAGE_SIZES)
 async def test_the_synchronous_client_pages_through_the_whole_catalogue(
-    synchronous: Client, page_size: int
-):
+    synchronous: Any, page_size: int
+) -> None:
     def read() -> Any:
         add_ons = synchronous.marketplace.v1.available_add_ons
         return [
@@ -114,20 +107,21 @@ async def test_the_synchronous_client_pages_through_the_whole_catalogue(
 
 @pytest.mark.parametrize("page_size", PAGE_SIZES)
 async def test_the_asynchronous_client_pages_through_the_whole_catalogue(
-    asynchronous: Client, page_size: int
-):
+    asynchronous: Any, page_size: int
+) -> None:
     add_ons = asynchronous.marketplace.v1.available_add_ons
-    read = []
+    read: list[Any] = []
     async for found in await add_ons.stream_async(page_size=page_size):
         extensions = await add_ons(found.sid).extensions.list_async(page_size=3)
         read.append((add_on(found), tuple(map(extension, extensions))))
     assert read == EXPECTED
 
 
-async def test_the_synchronous_client_turns_pages_back(synchronous: Client):
+async def test_the_synchronous_client_turns_pages_back(synchronous: Any) -> None:
     def read() -> list[list[str]]:
         page: Any = synchronous.marketplace.v1.available_add_ons.page(page_size=60)
-        forward, backward = [page], []
+        forward: list[Any] = [page]
+        backward: list[list[str]] = []
         while page := page.next_page():
             forward.append(page)
         page = forward[-1]
@@ -139,7 +133,7 @@ async def test_the_synchronous_client_turns_pages_back(synchronous: Client):
     assert len(await asyncio.to_thread(read)) == 2
 
 
-async def test_the_synchronous_client_fetches(synchronous: Client):
+async def test_the_synchronous_client_fetches(synchronous: Any) -> None:
     def read() -> Any:
         handle = synchronous.marketplace.v1.available_add_ons(ADD_ON_SID)
         return add_on(handle.fetch()), extension(handle.extensions(EXTENSION_SID).fetch())
@@ -148,7 +142,7 @@ async def test_the_synchronous_client_fetches(synchronous: Client):
     assert await asyncio.to_thread(read) == (entry.add_on, entry.extensions[0])
 
 
-async def test_the_asynchronous_client_fetches(asynchronous: Client):
+async def test_the_asynchronous_client_fetches(asynchronous: Any) -> None:
     handle = asynchronous.marketplace.v1.available_add_ons(ADD_ON_SID)
     entry = builtin_catalog()[ADD_ON_SID]
     assert add_on(await handle.fetch_async()) == entry.add_on
@@ -156,13 +150,13 @@ async def test_the_asynchronous_client_fetches(asynchronous: Client):
     assert extension(found) == entry.extensions[0]
 
 
-async def test_the_vendors_client_understands_the_errors(asynchronous: Client):
+async def test_the_vendors_client_understands_the_errors(asynchronous: Any) -> None:
     handle = asynchronous.marketplace.v1.available_add_ons("XB" + 32 * "0")
-    with pytest.raises(TwilioRestException) as caught:
+    with pytest.raises(exceptions.TwilioRestException) as caught:
         await handle.fetch_async()
     assert (caught.value.status, caught.value.code) == (404, 20404)
 
-    stranger = Client("stranger", "wrong", http_client=asynchronous.http_client)
-    with pytest.raises(TwilioRestException) as caught:
+    stranger = rest.Client("stranger", "wrong", http_client=asynchronous.http_client)
+    with pytest.raises(exceptions.TwilioRestException) as caught:
         await stranger.marketplace.v1.available_add_ons(ADD_ON_SID).fetch_async()
     assert (caught.value.status, caught.value.code) == (401, 20003)

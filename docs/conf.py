@@ -1,0 +1,47 @@
+"""How Sphinx builds the documentation: ``nox -s docs``."""
+
+import builtins
+
+from marketplace_async.version import __version__
+
+project = "marketplace-async"
+author = "the marketplace_async authors"
+project_copyright = f"2026, {author}"
+version = release = __version__
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx_copybutton"]
+exclude_patterns = ["_build"]
+html_theme = "furo"
+html_title = f"marketplace-async {version}"
+
+# Markdown. Headings are link targets, as on GitHub.
+myst_enable_extensions = ["colon_fence", "deflist", "fieldlist"]
+myst_heading_anchors = 3
+# The tests compare what is printed; nobody wants to copy that, nor the prompt.
+copybutton_exclude = ".linenos, .gp, .go"
+copybutton_selector = "div:not(.highlight-output) > div.highlight > pre"
+
+# Docstrings: single backticks name an object, wherever it is.
+default_role = "any"
+autodoc_member_order = "bysource"
+autodoc_default_options = {"members": True}
+autodoc_preserve_defaults = True
+python_use_unqualified_type_names = True
+add_module_names = False
+toc_object_entries_show_parents = "hide"
+
+nitpicky = True
+nitpick_ignore_regex = [
+    # Documented elsewhere, and the build is offline: it cannot ask where.
+    (
+        r"py:.*|any",
+        r"(aiohttp|asyncio|attrs?|collections|contextlib|multidict|os|types|typing|yarl)\..*",
+    ),
+    (r"py:.*|any", rf"({'|'.join(dir(builtins))})(\(\))?"),
+    # Type variables have no page.
+    (r"py:.*", r"marketplace_async\.\w+\.([A-Z]|AddOn)"),
+    # Not public: to be iterated over, whatever they are called.
+    (r"py:class", r"marketplace_async\.(paging\.PageIterator|readahead\.ReadAhead)"),
+]
+# Pages that the table of contents already has a place for.
+suppress_warnings = ["toc.not_readable"]

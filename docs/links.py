@@ -1,0 +1,47 @@
+"""Check that every link within the built documentation leads somewhere: ``links.py DIRECTORY``.
+
+Sphinx checks the links that it makes; this looks at what a browser would get.
+"""
+
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urljoin, urlsplit
+
+
+class Page(HTMLParser):
+    """The links of a page and the anchors that it offers."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.links: list[str] = []
+        self.anchors = {"", "top"}
+        self.feed(path.read_text("utf-8"))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Note an anchor or a link."""
+        for name, value in attrs:
+            if name == "id" and value:
+                self.anchors.add(value)
+            elif name in {"href", "src"} and value and tag != "link":
+                self.links.append(value)
+
+
+def broken_links(root: Path) -> list[str]:
+    """Give a line for each link that leads nowhere."""
+    pages = {path: Page(path) for path in root.rglob("*.html")}
+    broken: list[str] = []
+    for path, page in pages.items():
+        for link in page.links:
+            target = urlsplit(urljoin(path.as_uri(), link))
+            if target.scheme != "file":
+                continue
+            file = Path(unquote(target.path))
+            found = pages[file].anchors if file in pages else {""} if file.is_file() else {}
+            if unquote(target.fragment) not in found:
+                broken.append(f"{path.relative_to(root)}: {link}")
+    return broken
+
+
+if __name__ == "__main__":
+    sys.exit("\n".join(broken_links(Path(sys.argv[1]).resolve())) or None)

@@ -18,7 +18,7 @@ INSTALLED_ALONE = {"PYTHONSAFEPATH": "1"}
 
 def group(name: str) -> list[str]:
     """Give the requirements of a dependency group."""
-    return nox.project.dependency_groups(PYPROJECT, name)
+    return list(nox.project.dependency_groups(PYPROJECT, name))
 
 
 @nox.session(python=PYTHONS, download_python="never")

@@ -49,7 +49,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Check types twice, and that the public ones are complete."""
-    session.install("-e", ".[test]", *group("types"))
+    session.install(".[test]", *group("types"))
     session.run("mypy")
     session.run("pyright")
     session.run("pyright", "--verifytypes", "marketplace_async", "--ignoreexternal")

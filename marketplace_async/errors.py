@@ -60,6 +60,13 @@ def shown(text: object) -> str:
     return repr(piece[:SHOWN_CHARACTERS])[1:-1] + ("…" if cut else "")
 
 
+def _described(given: object) -> str:
+    try:
+        return repr(given)
+    except Exception:  # noqa: BLE001  # a `repr` can fail in any way, that of a long int does
+        return f"<{type(given).__name__}>"
+
+
 class MarketplaceError(Exception):
     """The root of this library's errors.
 
@@ -112,10 +119,10 @@ class InvalidSidError(MarketplaceError, ValueError):
     """What was given is not the SID that is needed; no request was sent."""
 
     def __init__(self, given: object, resource: str, pattern: str) -> None:
-        # As text, so that the error can be pickled whatever was given.
-        given = given if isinstance(given, str) else repr(given)
-        super().__init__(given, resource, pattern)
-        self.given = given
+        # As plain text, so that the error can be pickled whatever was given.
+        text = str.__str__(given) if isinstance(given, str) else _described(given)
+        super().__init__(text, resource, pattern)
+        self.given = text
         """What was given."""
         self.resource = resource
         """What it should have been the SID of."""

@@ -30,6 +30,6 @@ def extension_sid(given: object) -> str:
 
 
 def _checked(given: object, pattern: re.Pattern[str], of: str) -> str:
-    if isinstance(given, str) and pattern.fullmatch(given):
-        return given
+    if isinstance(given, str) and (match := pattern.fullmatch(given)):
+        return match[0]  # a plain string: a subclass may show itself as anything in a URL
     raise InvalidSidError(given, of, pattern.pattern)

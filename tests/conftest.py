@@ -1,8 +1,18 @@
 """What all tests share."""
 
-import pytest
+import json
+import os
+from pathlib import Path
+from typing import Any
 
-pytest_plugins = ["documentation"]
+import pytest
+from hypothesis import settings
+
+# No deadlines, which depend on the speed of the machine; in CI the same examples each time.
+settings.register_profile("steady", deadline=None, derandomize="CI" in os.environ)
+settings.load_profile("steady")
+
+pytest_plugins = ["documentation", "marketplace_async.testing"]
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -11,3 +21,12 @@ def pytest_configure(config: pytest.Config) -> None:
         # A part of the tests is not expected to cover everything: no report, no least coverage.
         config.option.cov_report = {}
         config.option.cov_fail_under = None
+
+
+@pytest.fixture(scope="session")
+def api_description() -> Any:
+    """Twilio's own description of the API, an OpenAPI document."""
+    path = os.environ.get("MARKETPLACE_API_DESCRIPTION")
+    if not path:
+        pytest.skip("MARKETPLACE_API_DESCRIPTION does not name Twilio's description of the API")
+    return json.loads(Path(path).read_text("utf-8"))

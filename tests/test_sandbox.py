@@ -53,7 +53,7 @@ async def ask(sandbox: Sandbox, path: str, method: str = "GET", **headers: str) 
 
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110  # the sandbox tells nobody
+        while not condition():
             await asyncio.sleep(0)
 
 

@@ -1,11 +1,13 @@
 """Checks of arguments, each usable alone or, where named so, as an attrs validator."""
 
-import math
-from typing import Any
+import sys
+from typing import Any, Final
 
 import attrs
 
 __all__ = ["check_whole_number", "is_seconds", "is_whole_number_from_1"]
+
+LONGEST: Final = sys.float_info.max
 
 
 def check_whole_number(name: str, value: object, at_least: int, at_most: int | None = None) -> None:
@@ -30,5 +32,5 @@ def is_seconds(_: object, attribute: "attrs.Attribute[Any]", value: object) -> N
     """Check, as an attrs validator, a length of time: finite, above 0."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{attribute.name} must be a number of seconds, not {value!r}")
-    if not 0 < value < math.inf:
+    if not 0 < value <= LONGEST:
         raise ValueError(f"{attribute.name} must be finite and above 0 seconds, not {value!r}")

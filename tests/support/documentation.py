@@ -28,7 +28,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from anyio.from_thread import start_blocking_portal
 from sybil import Document, Example, Region, Sybil
 from sybil.parsers.myst import CodeBlockParser, SkipParser
 from yarl import URL
@@ -36,6 +35,7 @@ from yarl import URL
 from marketplace_async import session
 from marketplace_async.sandbox import Sandbox
 from marketplace_async.settings import origin
+from marketplace_async.testing import sandbox_beside
 
 __all__: list[str] = []
 
@@ -56,29 +56,26 @@ class Page:
 
 
 @pytest.fixture(scope="session")
-def sandbox_beside() -> Iterator[Sandbox]:
-    """A sandbox in a thread of its own: examples start and end event loops as they like."""
-    with (
-        start_blocking_portal() as portal,
-        portal.wrap_async_context_manager(Sandbox()) as sandbox,
-    ):
+def documented_sandbox() -> Iterator[Sandbox]:
+    """The sandbox that `open_session` finds in examples."""
+    with sandbox_beside() as sandbox:
         yield sandbox
 
 
 @pytest.fixture(scope="module")
 def documentation_page(
-    sandbox_beside: Sandbox, tmp_path_factory: pytest.TempPathFactory
+    documented_sandbox: Sandbox, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Page]:
     """The surroundings in which the examples of a page work as they stand."""
 
     def redirected(*args: Any, **kwargs: Any) -> URL:
         url = origin(*args, **kwargs)
-        return URL(sandbox_beside.url) if url.host and url.host.endswith("twilio.com") else url
+        return URL(documented_sandbox.url) if url.host and url.host.endswith("twilio.com") else url
 
     with pytest.MonkeyPatch.context() as patch, asyncio.Runner(debug=True) as runner:
         patch.setattr(session, "origin", redirected)
-        patch.setenv("TWILIO_API_KEY", sandbox_beside.credentials.username)
-        patch.setenv("TWILIO_API_SECRET", sandbox_beside.credentials.password)
+        patch.setenv("TWILIO_API_KEY", documented_sandbox.credentials.username)
+        patch.setenv("TWILIO_API_SECRET", documented_sandbox.credentials.password)
         patch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
         patch.chdir(tmp_path_factory.mktemp("page"))
         yield Page(runner)
@@ -89,6 +86,7 @@ def run_python(example: Example) -> None:
     # The empty lines give tracebacks the line numbers of the page.
     source = "\n" * (example.line + example.parsed.line_offset) + example.parsed
     code = compile(source, example.path, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
+    example.namespace.setdefault("__name__", "__main__")
     with contextlib.redirect_stdout(io.StringIO()) as printed:
         result = eval(code, example.namespace)  # noqa: S307  # our own documentation
         if inspect.iscoroutine(result):

@@ -6,7 +6,8 @@ go over the same bytes once more, in detail, to name every field that is wrong.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from functools import cache, partial
+from functools import partial
+from types import GenericAlias
 from typing import Any, Final, NamedTuple, TypeVar, get_args
 
 import attrs
@@ -28,6 +29,7 @@ __all__ = ["converter", "page_structurer", "structurer"]
 T = TypeVar("T")
 
 ENOUGH_ERRORS: Final = 20
+UNEXPECTED: Final = "the body has an unexpected shape"
 
 
 class _Converter(MsgspecJsonConverter):
@@ -51,7 +53,7 @@ _JSON_NAMES: Final[dict[type, str]] = {
 }
 
 
-def _exactly(expected: type, value: Any, _: Any) -> Any:
+def _exactly(expected: type[Any], value: Any, _: Any) -> Any:
     # cattrs would call the type on the value: str(None) is 'None', bool('false') is True.
     if type(value) is not expected:
         raise TypeError(f"expected {_JSON_NAMES[expected]}, got {_JSON_NAMES[type(value)]}")
@@ -75,23 +77,26 @@ def _origin(cl: Any) -> Any:
 @converter.register_structure_hook_factory(lambda cl: _origin(cl) is tuple)
 def _from_an_array(cl: Any) -> Callable[[Any, Any], Any]:
     item_type = get_args(cl)[0]
-    return lambda value, _: tuple(
-        item for _, item in _each(enumerate(_exactly(list, value, cl)), item_type)
-    )
+
+    def structure(value: Any, _: Any) -> tuple[Any, ...]:
+        items: list[Any] = _exactly(list, value, cl)
+        return tuple(_each(enumerate(items), item_type).values())
+
+    return structure
 
 
 @converter.register_structure_hook_factory(lambda cl: _origin(cl) is Mapping)
 def _from_an_object_of_any_names(cl: Any) -> Callable[[Any, Any], Any]:
     value_type = get_args(cl)[1]
-    return lambda value, _: dict(_each(_exactly(dict, value, cl).items(), value_type))
+    return lambda value, _: _each(_exactly(dict, value, cl).items(), value_type)
 
 
-def _each(entries: Iterable[tuple[Any, Any]], cl: Any) -> list[tuple[Any, Any]]:
-    structured: list[tuple[Any, Any]] = []
+def _each(entries: Iterable[tuple[Any, Any]], cl: Any) -> dict[Any, Any]:
+    structured: dict[Any, Any] = {}
     errors: list[Exception] = []
     for index, value in entries:
         try:
-            structured.append((index, converter.structure(value, cl)))
+            structured[index] = converter.structure(value, cl)
         except Exception as error:
             error.add_note(IterableValidationNote("", index, cl))
             errors.append(error)
@@ -99,11 +104,10 @@ def _each(entries: Iterable[tuple[Any, Any]], cl: Any) -> list[tuple[Any, Any]]:
             if len(errors) == ENOUGH_ERRORS:
                 break
     if errors:
-        raise IterableValidationError("", errors, cl)
+        raise IterableValidationError("", errors, cl)  # pyright: ignore[reportCallIssue]  # typeshed gives groups an __init__ too
     return structured
 
 
-@cache
 def structurer(cl: type[T]) -> Callable[[bytes], T]:
     """Give the function that makes a ``cl``, an attrs class, from the JSON text of an object.
 
@@ -137,43 +141,40 @@ class _Explanation(NamedTuple):
 
 def _explained(data: bytes, cl: type[Any], first: str) -> _Explanation:
     """Say what msgspec, which stops at the first wrong field, found wrong in all."""
+    fields: tuple[str, ...] = (first.replace(" - at `", " @ ").rstrip("`"),)
     try:
         value = msgspec.json.decode(data)
-    except msgspec.ValidationError:  # an integer beyond 64 bits; msgspec has named it
-        return _Explanation("the body has an unexpected shape", (first,))
+    except (msgspec.ValidationError, UnicodeDecodeError, RecursionError):
+        return _Explanation(UNEXPECTED, fields)  # no more can be read
     except msgspec.DecodeError as error:  # cut short behind the first wrong field
         return _Explanation(f"the body is not JSON: {error}", incomplete=True)
-    except (UnicodeDecodeError, RecursionError):
-        return _Explanation("the body has an unexpected shape", (first,))
-    fields: tuple[str, ...] = ()
     try:
         converter.structure(value, cl)
     except BaseValidationError as error:
         fields = tuple(transform_error(error, path="$", format_exception=_field_problem))
-    except (TypeError, ValueError) as error:
+    except TypeError as error:
         fields = (f"{error} @ $",)
-    return _Explanation("the body has an unexpected shape", fields or (first,))
+    return _Explanation(UNEXPECTED, fields)
 
 
 def _field_problem(error: BaseException, _: object) -> str:
     return "missing" if isinstance(error, KeyError) else str(error)
 
 
-@cache
 def page_structurer(key: str, model: type[T]) -> Callable[[bytes], tuple[tuple[T, ...], PageMeta]]:
     """Give the function that makes the items and the meta of a page from its JSON text.
 
     ``key`` is the field of the response that holds the items. The function raises what one
     of `structurer` raises.
     """
-    envelope = attrs.make_class(
+    items: Any = GenericAlias(tuple, (model, ...))
+    envelope: Any = attrs.make_class(
         f"{model.__name__}Page",
-        {key: attrs.field(type=tuple[model, ...]), "meta": attrs.field(type=PageMeta)},  # type: ignore[valid-type]  # a type made at run time
+        {key: attrs.field(type=items), "meta": attrs.field(type=PageMeta)},
         frozen=True,
         slots=True,
     )
-
-    structure = structurer(envelope)
+    structure: Callable[[bytes], Any] = structurer(envelope)
 
     def structure_page(data: bytes) -> tuple[tuple[T, ...], PageMeta]:
         page = structure(data)

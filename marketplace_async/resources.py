@@ -4,20 +4,45 @@ Handles do no I/O until a verb is awaited or iterated. They are immutable and ha
 as cheap as a string. https://www.twilio.com/docs/marketplace/api/available-add-ons
 """
 
+from collections.abc import Callable
+from functools import cache
+from typing import TypeVar
+
 import attrs
 
-from marketplace_async.conversion import page_structurer, structurer
-from marketplace_async.models import AvailableAddOn, Extension
+from marketplace_async.models import AvailableAddOn, Extension, PageMeta
 from marketplace_async.paging import Pager
 from marketplace_async.sids import available_add_on_sid, extension_sid
 from marketplace_async.transport import Transport
 
-__all__ = ["AvailableAddOnHandle", "AvailableAddOns", "ExtensionHandle", "Extensions"]
+__all__ = ["AvailableAddOnHandle", "AvailableAddOns", "ExtensionHandle", "Extensions", "prepare"]
 
-_extension = structurer(Extension)
-_extensions = page_structurer("extensions", Extension)
-_available_add_on = structurer(AvailableAddOn)
-_available_add_ons = page_structurer("available_add_ons", AvailableAddOn)
+T = TypeVar("T")
+
+
+def prepare() -> None:
+    """Load what converts answers.
+
+    The converter takes longer to import than the rest of this library. So who opens a session
+    pays for it, before anything waits, and who only imports does not.
+    """
+    for key, model in ("extensions", Extension), ("available_add_ons", AvailableAddOn):
+        _one(model)
+        _page(key, model)
+
+
+@cache
+def _one(model: type[T]) -> Callable[[bytes], T]:
+    from marketplace_async.conversion import structurer  # noqa: PLC0415  # see prepare
+
+    return structurer(model)
+
+
+@cache
+def _page(key: str, model: type[T]) -> Callable[[bytes], tuple[tuple[T, ...], PageMeta]]:
+    from marketplace_async.conversion import page_structurer  # noqa: PLC0415  # see prepare
+
+    return page_structurer(key, model)
 
 
 @attrs.frozen
@@ -39,7 +64,8 @@ class ExtensionHandle:
         :raises MarketplaceError: any other failure; see `marketplace_async.errors`.
         """
         return await self._transport.get(
-            f"/v1/AvailableAddOns/{self.available_add_on_sid}/Extensions/{self.sid}", _extension
+            f"/v1/AvailableAddOns/{self.available_add_on_sid}/Extensions/{self.sid}",
+            _one(Extension),
         )
 
 
@@ -80,7 +106,7 @@ class Extensions:
         return Pager(
             self._transport,
             f"/v1/AvailableAddOns/{self.available_add_on_sid}/Extensions",
-            _extensions,
+            _page("extensions", Extension),
             limit,
             page_size,
             resume_from,
@@ -108,7 +134,7 @@ class AvailableAddOnHandle:
         :raises NotFoundError: there is no such listing in General Availability or Beta.
         :raises MarketplaceError: any other failure; see `marketplace_async.errors`.
         """
-        return await self._transport.get(f"/v1/AvailableAddOns/{self.sid}", _available_add_on)
+        return await self._transport.get(f"/v1/AvailableAddOns/{self.sid}", _one(AvailableAddOn))
 
 
 @attrs.frozen
@@ -139,7 +165,7 @@ class AvailableAddOns:
         return Pager(
             self._transport,
             "/v1/AvailableAddOns",
-            _available_add_ons,
+            _page("available_add_ons", AvailableAddOn),
             limit,
             page_size,
             resume_from,

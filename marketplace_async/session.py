@@ -10,7 +10,7 @@ from marketplace_async.errors import SessionClosedError
 from marketplace_async.fanout import FanOut
 from marketplace_async.limits import AdaptiveLimiter
 from marketplace_async.models import AvailableAddOn, Extension
-from marketplace_async.resources import AvailableAddOnHandle, AvailableAddOns
+from marketplace_async.resources import AvailableAddOnHandle, AvailableAddOns, prepare
 from marketplace_async.retry import RetryEvent, RetryPolicy
 from marketplace_async.settings import Credentials, Timeout, origin
 from marketplace_async.transport import Limiter, Transport
@@ -61,6 +61,7 @@ def open_session(
     check_whole_number("max_response_bytes", max_response_bytes, 1)
     if http is not None and trace_configs:
         raise ValueError("trace_configs are for a new pool; give them to the aiohttp session")
+    prepare()
     transport = Transport(
         origin=origin(base_url, region, edge),
         credentials=credentials if credentials is not None else Credentials.from_env(),

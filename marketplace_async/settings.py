@@ -16,6 +16,10 @@ __all__ = ["CANONICAL_ORIGIN", "Credentials", "Timeout", "origin"]
 CANONICAL_ORIGIN: Final = URL("https://marketplace.twilio.com")
 
 LABEL: Final = re.compile("[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+# Checked as text first: parsers mend what is wrong, drop line ends and fold full-width letters.
+ORIGIN: Final = re.compile(
+    r"https?://(\[[0-9a-f:.]+\]|[a-z0-9._-]{1,253})(:[0-9]{1,5})?/?", re.ASCII | re.IGNORECASE
+)
 LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -105,16 +109,15 @@ def origin(
 
 
 def _origin_of(base_url: str) -> URL:
-    try:
-        url = URL(base_url)
-        bare = url.origin()
-    except (TypeError, ValueError):
-        raise ValueError("base_url must be an absolute URL") from None
+    text = str(base_url)
     # What is refused may hold a password and is therefore not shown.
-    if url.raw_user is not None or url.raw_password is not None:
-        raise ValueError("base_url must not hold credentials")
-    if url != bare.with_path("/"):
-        raise ValueError("base_url must be scheme, host and port alone, without path or query")
-    if bare.scheme != "https" and (bare.scheme != "http" or bare.host not in LOOPBACK):
-        raise ValueError("base_url must be https, or http to this machine (localhost)")
+    if "@" in text:
+        raise ValueError("base_url must not hold credentials; they are an argument of their own")
+    if not ORIGIN.fullmatch(text):
+        raise ValueError(
+            "base_url must be scheme, host and port alone, such as https://marketplace.twilio.com"
+        )
+    bare = URL(str(URL(text).origin()))  # as text, for that leaves out a port that is the default
+    if bare.scheme == "http" and bare.raw_host not in LOOPBACK:
+        raise ValueError("base_url must be https; plain http is for this machine (localhost) alone")
     return bare

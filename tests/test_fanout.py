@@ -2,8 +2,7 @@ import asyncio
 import concurrent.futures
 import contextlib
 import gc
-import sys
-import threading
+import itertools
 import weakref
 from collections import Counter
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
@@ -385,7 +384,9 @@ variable: ContextVar[str] = ContextVar("variable", default="default")
 
 @pytest.mark.parametrize("entered", [True, False])
 @leaves_nothing
-async def test_calls_have_the_context_of_where_the_work_began_each_its_own(entered: bool) -> None:
+async def test_calls_have_the_context_of_where_the_work_began_each_its_own(
+    *, entered: bool
+) -> None:
     async def inputs() -> AsyncIterator[int]:
         for number in range(4):
             variable.set("set by the inputs")
@@ -428,11 +429,13 @@ async def test_async_inputs_are_read_and_closed_in_one_task() -> None:
     assert len(tasks) == 1
 
 
-@pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks came with Python 3.12")
+eager_tasks = getattr(asyncio, "eager_task_factory", None)
+
+
+@pytest.mark.skipif(eager_tasks is None, reason="eager tasks came with Python 3.12")
 @leaves_nothing
 async def test_eager_tasks_serve_as_well() -> None:
-    eager = asyncio.eager_task_factory if sys.version_info >= (3, 12) else None
-    asyncio.get_running_loop().set_task_factory(eager)
+    asyncio.get_running_loop().set_task_factory(eager_tasks)
     assert await inputs_of(FanOut(double, range(10), max_in_flight=3)) == list(range(10))
     calls = Calls()
     async with FanOut(calls, Source(numbers()), max_in_flight=3) as outcomes:
@@ -444,7 +447,7 @@ async def test_eager_tasks_serve_as_well() -> None:
 # The end
 
 
-class Left(Exception):
+class LeavingError(Exception):
     """A reason to leave."""
 
 
@@ -455,10 +458,13 @@ async def leave_by_break(outcomes: FanOut[int, str]) -> None:
 
 
 async def leave_by_an_exception(outcomes: FanOut[int, str]) -> None:
-    with pytest.raises(Left):
+    async def consume() -> None:
         async with outcomes:
             async for _ in outcomes:
-                raise Left
+                raise LeavingError
+
+    with pytest.raises(LeavingError):
+        await consume()
 
 
 async def leave_by_cancellation(outcomes: FanOut[int, str]) -> None:
@@ -475,10 +481,13 @@ async def leave_by_cancellation(outcomes: FanOut[int, str]) -> None:
 
 
 async def leave_by_a_timeout(outcomes: FanOut[int, str]) -> None:
-    with pytest.raises(TimeoutError):
+    async def consume() -> None:
         async with asyncio.timeout(10), outcomes:
             async for _ in outcomes:
                 pass
+
+    with pytest.raises(TimeoutError):
+        await consume()
 
 
 async def leave_before_the_first_step(outcomes: FanOut[int, str]) -> None:
@@ -664,12 +673,13 @@ async def test_an_error_in_closing_the_inputs_is_raised_where_they_are_closed() 
             for number in numbers():
                 yield number
         finally:
-            raise Left
+            raise LeavingError
 
-    with pytest.raises(Left):
-        async with FanOut(double, inputs(), max_in_flight=2) as outcomes:
-            async for _ in outcomes:
-                break
+    outcomes = FanOut(double, inputs(), max_in_flight=2)
+    await anext(outcomes)
+    with pytest.raises(LeavingError):
+        await outcomes.aclose()
+    await outcomes.aclose()
 
 
 @leaves_nothing
@@ -679,7 +689,7 @@ async def test_an_error_in_closing_the_inputs_of_a_dropped_fan_out_is_logged() -
             for number in numbers():
                 yield number
         finally:
-            raise Left
+            raise LeavingError
 
     complaints: list[dict[str, Any]] = []
     loop = asyncio.get_running_loop()
@@ -691,7 +701,7 @@ async def test_an_error_in_closing_the_inputs_of_a_dropped_fan_out_is_logged() -
     gc.collect()
     loop.set_exception_handler(before)
     (complaint,) = complaints
-    assert isinstance(complaint["exception"], Left)
+    assert isinstance(complaint["exception"], LeavingError)
 
 
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
@@ -699,7 +709,7 @@ def test_an_exit_ends_the_event_loop_and_the_consumer_leaves_in_order(
     kind: type[BaseException],
 ) -> None:
     calls = Calls()
-    left = []
+    left: list[list[int]] = []
 
     async def function(number: int) -> None:
         if number == 2:
@@ -764,9 +774,13 @@ async def test_an_exception_in_a_plain_async_for_leaves_nothing_behind_even_when
     calls = Calls()
     source = Source(numbers())
     calls.end(1)
-    with pytest.raises(Left) as kept:
+
+    async def consume() -> None:
         async for _ in FanOut(calls, source, max_in_flight=3):
-            raise Left
+            raise LeavingError
+
+    with pytest.raises(LeavingError) as kept:
+        await consume()
     await all_blocked()
     assert kept.value.__traceback__ is not None
     assert (calls.running, source.closed) == ([], 1)
@@ -911,7 +925,7 @@ async def test_cancelling_a_consumer_at_any_moment_loses_no_outcome(
 async def test_several_consumers_share_the_outcomes() -> None:
     async with FanOut(double, range(100), max_in_flight=7) as outcomes:
         shares = await asyncio.gather(*(inputs_of(outcomes) for _ in range(4)))
-    assert sorted(sum(shares, [])) == list(range(100))
+    assert sorted(itertools.chain(*shares)) == list(range(100))
 
 
 @leaves_nothing
@@ -995,14 +1009,19 @@ async def arriving(inputs: list[tuple[float, Plan]]) -> AsyncIterator[Plan]:
 inputs = st.lists(st.tuples(seconds, plans), max_size=30)
 
 
-@given(inputs, st.integers(1, 8), st.lists(paces, min_size=1, max_size=3), st.booleans())
+@given(
+    inputs,
+    st.integers(1, 8),
+    st.lists(paces, min_size=1, max_size=3),
+    st.sampled_from(["list", "async"]),
+)
 @leaves_nothing
 async def test_each_input_is_answered_exactly_once_whatever_happens(
-    inputs: list[tuple[float, Plan]], max_in_flight: int, paces: list[Pace], lazily: bool
+    inputs: list[tuple[float, Plan]], max_in_flight: int, paces: list[Pace], kind: str
 ) -> None:
     function = Planned()
     plans = [plan for _, plan in inputs]
-    source = arriving(inputs) if lazily else plans
+    source = plans if kind == "list" else arriving(inputs)
     taken: list[Outcome[Plan, Plan]] = []
     outcomes = FanOut(function, source, max_in_flight=max_in_flight)
     await asyncio.gather(*(consume(outcomes, pace, taken) for pace in paces))

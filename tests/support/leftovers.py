@@ -28,12 +28,16 @@ def leaves_nothing(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, 
         asyncio.get_running_loop().set_exception_handler(
             lambda _, complaint: complaints.append(complaint)
         )
-        await test(*args, **kwargs)
-        await all_blocked()
-        # Before garbage is collected: what is dropped must not need the collector to end.
-        assert asyncio.all_tasks() == {asyncio.current_task()}
-        gc.collect()
-        await all_blocked()
-        assert complaints == []
+        gc.freeze()  # what is older is not looked at each time
+        try:
+            await test(*args, **kwargs)
+            await all_blocked()
+            # Before garbage is collected: what is dropped must end without.
+            assert asyncio.all_tasks() == {asyncio.current_task()}
+            gc.collect()
+            await all_blocked()
+            assert complaints == []
+        finally:
+            gc.unfreeze()
 
     return run

@@ -3,14 +3,13 @@
 Functions of values; nothing here does I/O or looks at a clock.
 """
 
+import json
 import math
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any, Final
-
-import msgspec
+from typing import Any, Final, cast
 
 from marketplace_async.errors import (
     ApiError,
@@ -65,13 +64,13 @@ def error_of(
 def _details(body: bytes) -> dict[str, Any]:
     """Read what can be read of an error's body, whoever wrote it."""
     try:
-        found = msgspec.json.decode(body)
+        parsed = json.loads(body)
     except (ValueError, RecursionError):
-        found = None
-    if not isinstance(found, dict):
-        # A proxy's page or plain text: its beginning often says which machine spoke.
-        return {"message": body[:MESSAGE_CHARACTERS].decode("utf-8", "replace").strip()}
-    return {name: found[name] for name, kind in DETAILS.items() if type(found.get(name)) is kind}
+        parsed = None
+    found = cast("dict[str, Any]", parsed) if isinstance(parsed, dict) else {}
+    details = {name: found[name] for name, kind in DETAILS.items() if type(found.get(name)) is kind}
+    # A proxy's page or plain text: its beginning often says which machine spoke.
+    return details or {"message": body[:MESSAGE_CHARACTERS].decode("utf-8", "replace").strip()}
 
 
 # https://www.twilio.com/docs/usage/twilios-response#response-formats-exceptions

@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -8,6 +9,7 @@ import pytest
 from command_line import CommandLine, Ended, process_environment, run_here, sandbox_beside
 
 from marketplace_async import __version__
+from marketplace_async.cli.exits import Exit
 from marketplace_async.sandbox import Sandbox, builtin_catalog
 
 SAMPLE = "XB" + 32 * "a"
@@ -64,6 +66,17 @@ def test_help_is_there_for_all_and_fits_a_terminal(args: tuple[str, ...]) -> Non
 def test_help_of_each_command_has_an_example(args: tuple[str, ...]) -> None:
     _, _, examples = run_here(*args, "--help").out.partition("Example")
     assert f"  {' '.join(('marketplace-async', *args))} " in examples
+
+
+def test_the_documentation_names_every_command_option_and_exit_code() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "command-line.md").read_text()
+    helps = "".join(run_here(*args, "--help").out for args in ((), *COMMANDS))
+    for option in re.findall(r"--[a-z-]+", helps):
+        assert f"`{option}" in page
+    for args in COMMANDS:
+        assert f"| `{' '.join(args)}" in page
+    for code in Exit:
+        assert f"\n| {code.value} | " in page
 
 
 def test_no_command_at_all_shows_the_help_as_an_error() -> None:

@@ -119,7 +119,7 @@ def test_filters_take_any_part_of_a_name_in_any_case(
 def test_a_table_is_sorted_by_add_on(command: CommandLine) -> None:
     ended = command("catalog", "-o", "table")
     names = [line for line in ended.out.splitlines() if not line.startswith("  ")]
-    assert [name[:5] for name in names] == ["EXTEN", "apple", *["Other"] * 5, "Zebra"]
+    assert [name[:5] for name in names] == ["ADD-O", "apple", *["Other"] * 5, "Zebra"]
 
 
 def test_what_fails_is_reported_and_the_rest_is_printed(command: CommandLine) -> None:

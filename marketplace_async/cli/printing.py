@@ -75,7 +75,7 @@ EXTENSIONS: Final = View(
 CATALOG: Final = View(
     (*EXTENSION.fields, "available_add_on_friendly_name"),
     {
-        "unique_name": "EXTENSION",
+        "unique_name": "ADD-ON / EXTENSION",
         "product_name": "PRODUCT",
         "sid": "SID",
     },

@@ -27,7 +27,7 @@ class ProgressBar:
 
     def __init__(self) -> None:
         self._bar = Progress(
-            BarColumn(),
+            BarColumn(complete_style="cyan", finished_style="green", pulse_style="cyan"),
             MofNCompleteColumn(),
             TextColumn("add-ons, {task.fields[extensions]} extensions"),
             TimeElapsedColumn(),

@@ -17,7 +17,7 @@ from marketplace_async.settings import CANONICAL_ORIGIN
 from marketplace_async.transport import Transport
 from marketplace_async.validation import check_whole_number
 
-__all__ = ["ItemIterator", "Page", "PageIterator", "Pager", "trusted_path"]
+__all__ = ["HasSid", "ItemIterator", "Page", "PageIterator", "Pager", "trusted_path"]
 
 
 class HasSid(Protocol):

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from typing import Final
 
 from marketplace_async.errors import (
+    ApiError,
     ConnectionFailedError,
     InvalidResponseError,
     MarketplaceError,
@@ -38,6 +39,8 @@ def is_outage(error: MarketplaceError) -> bool:
     """Say whether an error is a sign of a server, or of a way to it, that is in trouble."""
     match error:
         case ServerError() | ConnectionFailedError() | RequestTimeoutError():
+            return True
+        case ApiError(status=408):
             return True
         case InvalidResponseError():
             return error.incomplete

@@ -25,14 +25,15 @@ def group(name: str) -> list[str]:
 def tests(session: nox.Session) -> None:
     """Test the built wheel, with coverage."""
     session.install(".[test]")
-    session.run("pytest", *session.posargs, env=INSTALLED_ALONE)
+    # Where another session, running at the same time, does not take it for its own.
+    own_data = {"COVERAGE_FILE": str(Path(session.create_tmp(), "coverage").resolve())}
+    session.run("pytest", *session.posargs, env=INSTALLED_ALONE | own_data)
 
 
 @nox.session(python=["3.11", "3.13"], download_python="never", venv_backend="uv")
 def lowest(session: nox.Session) -> None:
     """Test with the lowest versions of the dependencies that are declared."""
-    session.install("--resolution", "lowest-direct", ".[cli]")
-    session.install(".[test]")  # leaves alone what is installed and allowed
+    session.install("--resolution", "lowest-direct", ".[test]")
     session.run("uv", "pip", "list", external=True)
     session.run("pytest", "--no-cov", *session.posargs, env=INSTALLED_ALONE)
 

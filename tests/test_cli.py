@@ -5,11 +5,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 from command_line import CommandLine, Ended, process_environment, run_here, sandbox_beside
 
 from marketplace_async import __version__
-from marketplace_async.cli.exits import Exit
+from marketplace_async.cli.exits import Exit, exit_code
 from marketplace_async.sandbox import Sandbox, builtin_catalog
 
 SAMPLE = "XB" + 32 * "a"
@@ -293,6 +294,34 @@ def test_a_bug_is_not_taken_for_a_missing_extra() -> None:
     ended = python(code)
     assert ended.code == 1
     assert "Traceback" in ended.err
+
+
+def test_a_closed_standard_output_is_one_line() -> None:
+    ended = python(f"import sys; sys.stdout = None; {MAIN}", "--sandbox", "add-ons", "list")
+    assert (ended.code, ended.err) == (1, "marketplace-async: standard output is closed\n")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is Linux's")
+def test_a_full_disk_is_one_line() -> None:
+    with Path("/dev/full").open("wb") as full:
+        ended = subprocess.run(
+            [sys.executable, "-c", MAIN, "--sandbox", "add-ons", "list"],
+            env=process_environment(),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert ended.returncode == 1
+    assert "No space left on device" in ended.stderr
+    assert ended.stderr.count("\n") == 1
+
+
+def test_ctrl_c_before_anything_runs_is_130_too() -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    assert exit_code(click.Command("x", callback=interrupted), [], "x") == 130
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -1,5 +1,6 @@
 """Exit codes, and the one line on standard error that goes with them."""
 
+import sys
 from collections.abc import Sequence
 from enum import IntEnum
 from typing import Final
@@ -80,6 +81,9 @@ def exit_of(error: MarketplaceError) -> Exit:
 
 def exit_code(program: click.Command, args: Sequence[str] | None, name: str) -> int:
     """Run the program and give its exit code; an error is said in one line."""
+    if sys.stdout is None:  # closed by the shell: >&-
+        complain("standard output is closed")
+        return Exit.ERROR
     try:
         # Left to itself, click takes several lines for an error and has exit codes of its own.
         return program.main(args, name, standalone_mode=False) or Exit.OK

@@ -2,12 +2,12 @@
 
 import json
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Final
 
+from rich.cells import cell_len
 from rich.console import Console
-from rich.padding import Padding
 from rich.table import Column, Table
 from rich.text import Text
 
@@ -17,6 +17,7 @@ from marketplace_async.cli.terminal import color_system
 __all__ = ["Card", "Grid"]
 
 ANY_WIDTH: Final = 1_000_000
+GAP: Final = 2
 # Left out where the terminal is too narrow for all.
 EXPENDABLE: Final = frozenset({"product_name", "pricing_type"})
 
@@ -47,27 +48,36 @@ class Grid(Format):
         # Sorting is stable: within a group the order stays.
         self._records.sort(key=lambda record: [text.casefold() for text in self._shared(record)])
         console = _console()
-        table = self._table(self._columns)
-        wanted = console.measure(table, options=console.options.update(width=ANY_WIDTH))
-        if wanted.maximum > console.width:
-            table = self._table([name for name in self._columns if name not in EXPENDABLE])
-        return _drawn(table, console)
-
-    def _table(self, columns: Iterable[str]) -> Table:
+        names = list(self._columns)
+        if self._width(names) > console.width:
+            names = [name for name in names if name not in EXPENDABLE]
         table = Table(
-            *(_column(name, self._columns[name]) for name in columns),
+            *(_column(name, self._columns[name]) for name in names),
             box=None,
             header_style="bold",
-            padding=(0, 2, 0, 0),
+            padding=(0, GAP, 0, 0),
         )
+        for style, texts in self._rows(names):
+            # As Text, for in a str rich would look for markup.
+            table.add_row(*map(Text, texts), style=style)
+        return _drawn(table, console)
+
+    def _rows(self, names: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
         for shared, records in groupby(self._records, self._shared):
             if shared:
                 by_column = dict(zip(self._group, shared, strict=True))
-                table.add_row(*(_cell(by_column.get(name)) for name in columns), style="bold")
+                yield "bold", [escaped(by_column.get(name, "")) for name in names]
             for record in records:
-                first, *others = (_cell(record[name]) for name in columns)
-                table.add_row(Padding(first, (0, 0, 0, 2 if shared else 0)), *others)
-        return table
+                texts = [escaped(record[name] or "") for name in names]
+                if shared:
+                    texts[0] = f"  {texts[0]}"
+                yield "", texts
+
+    def _width(self, names: Sequence[str]) -> int:
+        """Give how many columns of a terminal the table needs."""
+        headings = [self._columns[name] for name in names]
+        columns = zip(headings, *(texts for _, texts in self._rows(names)), strict=True)
+        return sum(max(map(cell_len, column)) for column in columns) + GAP * (len(names) - 1)
 
     def _shared(self, record: Record) -> tuple[str, ...]:
         return tuple(record[field] or "" for field in self._group.values())
@@ -84,9 +94,9 @@ class Card(Format):
         return b"".join(map(self._card, records))
 
     def _card(self, record: Record) -> bytes:
-        card = Table.grid(Column(style="bold"), Column(overflow="fold"), padding=(0, 2))
+        card = Table.grid(Column(style="bold"), Column(overflow="fold"), padding=(0, GAP))
         for name, heading in self._columns.items():
-            card.add_row(heading, _cell(record[name]))
+            card.add_row(heading, _text(record[name]))
         return _drawn(card, _console())
 
 
@@ -97,8 +107,7 @@ def _column(name: str, heading: str) -> Column:
     return Column(heading, overflow="fold")
 
 
-def _cell(value: object) -> Text:
-    # Text, for a str would be read as markup.
+def _text(value: object) -> Text:
     if value is None:
         return Text("")
     if isinstance(value, str):

@@ -31,7 +31,7 @@ class Outcome(Generic[I, V]):
 
     error: Exception | None
     """What the function raised, ``None`` if it succeeded. Where something that it awaited was
-    cancelled, or its task by somebody else, `concurrent.futures.CancelledError`."""
+    cancelled, or its task by somebody else, ``concurrent.futures.CancelledError``."""
 
     def unwrap(self) -> V:
         """Return the value.
@@ -119,6 +119,7 @@ def _deliver(
 ) -> None:
     # A callback and no part of the task, which may be cancelled before it begins.
     if call.cancelled():
-        put(Outcome(input_, None, concurrent.futures.CancelledError()))
+        error = concurrent.futures.CancelledError("the call, or what it awaited, was cancelled")
+        put(Outcome(input_, None, error))
     elif call.exception() is None:
         put(call.result())

@@ -3,6 +3,7 @@
 https://www.twilio.com/docs/usage/twilios-response#pagination
 """
 
+import asyncio
 import re
 from collections.abc import Callable, Iterator
 from typing import Final, Generic, Protocol, TypeVar
@@ -233,7 +234,12 @@ class ItemIterator(Generic[T]):
         while True:
             for item in self._items:
                 return item
-            self._items = iter((await self._pages.__anext__()).items)
+            try:
+                page = await self._pages.__anext__()
+            except asyncio.CancelledError:
+                del self  # a traceback that somebody keeps would keep the reading ahead going
+                raise
+            self._items = iter(page.items)
 
     async def aclose(self) -> None:
         """End the iteration, and the reading ahead."""

@@ -73,7 +73,7 @@ class BackgroundIterator(Generic[T]):
     async def aclose(self) -> None:
         """End the task and close the source; return when that is done.
 
-        Who waits for an item gets `StopAsyncIteration`. Closing again does nothing. Closing
+        Whoever waits for an item gets `StopAsyncIteration`. Closing again does nothing. Closing
         from inside the task, or a task that it started, does not wait.
 
         :raises Exception: what closing the source raises.
@@ -136,7 +136,7 @@ async def read(
             take(item)
             await room.acquire()
     except asyncio.CancelledError:
-        failure = concurrent.futures.CancelledError("something that the source awaited")
+        failure = concurrent.futures.CancelledError("what the source awaited was cancelled")
     except Exception as error:  # noqa: BLE001  # whatever it is, it is the consumer's
         failure = error
     if _is_cancelled():  # asked for, as the source may swallow the exception
@@ -157,7 +157,7 @@ async def _run(
     try:
         return await work(room, put)
     except (KeyboardInterrupt, SystemExit) as error:
-        return error  # for the consumer; raised here, it would stop an event loop that closes down
+        return error  # for the consumer: raised here, it would break into the closing of the loop
     finally:
         await _close(source)
 

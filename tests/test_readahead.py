@@ -2,7 +2,7 @@ import asyncio
 import concurrent.futures
 import contextlib
 import gc
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
 import pytest
@@ -10,6 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from leftovers import all_blocked, leaves_nothing
 
+from marketplace_async.models import Extension, PageMeta
+from marketplace_async.paging import ItemIterator, Page
 from marketplace_async.readahead import ReadAhead
 
 
@@ -195,20 +197,33 @@ async def test_closing_from_another_task_ends_the_items_of_who_waits() -> None:
     assert await waiting == "the end"
 
 
+class SlowToClose(Source):
+    async def aclose(self) -> None:
+        await asyncio.sleep(100)
+        await super().aclose()
+
+
 @leaves_nothing
 async def test_closing_may_be_cancelled_and_then_ends_so_but_not_sooner() -> None:
-    class Slow(Source):
-        async def aclose(self) -> None:
-            await asyncio.sleep(100)
-            await super().aclose()
-
-    source = Slow(range(100))
+    source = SlowToClose(range(100))
     items = ReadAhead(source, 3)
     await anext(items)
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(10):
             await items.aclose()
     assert (source.closed, now()) == (1, 100)
+
+
+@leaves_nothing
+async def test_closing_again_waits_too_and_does_not_disturb() -> None:
+    source = SlowToClose(range(100))
+    items = ReadAhead(source, 3)
+    await anext(items)
+    first = asyncio.create_task(items.aclose())
+    await asyncio.sleep(10)
+    await items.aclose()
+    assert (source.closed, now()) == (1, 100)
+    await first
 
 
 @leaves_nothing
@@ -250,6 +265,26 @@ async def test_cancellation_ends_the_task_and_closes_the_source_even_when_kept()
     await all_blocked()
     assert isinstance(kept, asyncio.CancelledError)
     assert source.closed == 1
+
+
+@leaves_nothing
+async def test_cancellation_within_the_items_of_pages_leaves_nothing_even_when_kept() -> None:
+    async def pages() -> AsyncIterator[Page[Extension]]:
+        while True:
+            await asyncio.sleep(5)
+            yield Page((), PageMeta(0, 50, "first", None, "this", None, "extensions"))
+
+    async def consume() -> None:
+        async for _ in ItemIterator(ReadAhead(pages(), 3)):
+            pass
+
+    consumer = asyncio.create_task(consume())
+    await asyncio.sleep(12)
+    consumer.cancel()
+    (kept,) = await asyncio.gather(consumer, return_exceptions=True)
+    await all_blocked()
+    assert isinstance(kept, asyncio.CancelledError)
+    assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
 @leaves_nothing

@@ -261,7 +261,10 @@ class InvalidResponseError(MarketplaceError):
         self.fields = fields
         """The wrong fields, each as ``what is wrong @ $.path.to[0].field``."""
         self.incomplete = incomplete
-        """The body does not parse, as one does that was cut short; such an attempt is retried."""
+        """The body does not parse, as one that was cut short, or answers another request.
+
+        Such an attempt is retried.
+        """
 
     def reason(self) -> str:
         text = shown(self.problem)

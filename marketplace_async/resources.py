@@ -10,14 +10,15 @@ from typing import TypeVar
 
 import attrs
 
+from marketplace_async.errors import InvalidResponseError
 from marketplace_async.models import AvailableAddOn, Extension, PageMeta
-from marketplace_async.paging import Pager
+from marketplace_async.paging import HasSid, Pager
 from marketplace_async.sids import available_add_on_sid, extension_sid
 from marketplace_async.transport import Transport
 
 __all__ = ["AvailableAddOnHandle", "AvailableAddOns", "ExtensionHandle", "Extensions", "prepare"]
 
-T = TypeVar("T")
+T = TypeVar("T", bound=HasSid)
 
 
 def prepare() -> None:
@@ -45,6 +46,38 @@ def _page(key: str, model: type[T]) -> Callable[[bytes], tuple[tuple[T, ...], Pa
     return page_structurer(key, model)
 
 
+def _about(sid: str, structure: Callable[[bytes], T]) -> Callable[[bytes], T]:
+    """Take an answer only if it is about what was asked for.
+
+    On a connection where a server, or something before it, has lost count, each request gets
+    the answer to another.
+    """
+
+    def structure_checked(data: bytes) -> T:
+        model = structure(data)
+        _compare(sid, model.sid)
+        return model
+
+    return structure_checked
+
+
+def _extensions_of(sid: str) -> Callable[[bytes], tuple[tuple[Extension, ...], PageMeta]]:
+    """Take a page, as `_about` does, only if it is of the Add-on that was asked for."""
+
+    def structure_checked(data: bytes) -> tuple[tuple[Extension, ...], PageMeta]:
+        items, meta = _page("extensions", Extension)(data)
+        for item in items[:1]:
+            _compare(sid, item.available_add_on_sid)
+        return items, meta
+
+    return structure_checked
+
+
+def _compare(asked: str, answered: str) -> None:
+    if asked != answered and asked.lower() != answered.lower():
+        raise InvalidResponseError(f"the answer is about {answered}, not {asked}", incomplete=True)
+
+
 @attrs.frozen
 class ExtensionHandle:
     """One Extension of an Available Add-on."""
@@ -65,7 +98,7 @@ class ExtensionHandle:
         """
         return await self._transport.get(
             f"/v1/AvailableAddOns/{self.available_add_on_sid}/Extensions/{self.sid}",
-            _one(Extension),
+            _about(self.sid, _one(Extension)),
         )
 
 
@@ -106,7 +139,7 @@ class Extensions:
         return Pager(
             self._transport,
             f"/v1/AvailableAddOns/{self.available_add_on_sid}/Extensions",
-            _page("extensions", Extension),
+            _extensions_of(self.available_add_on_sid),
             limit,
             page_size,
             resume_from,
@@ -134,7 +167,9 @@ class AvailableAddOnHandle:
         :raises NotFoundError: there is no such listing in General Availability or Beta.
         :raises MarketplaceError: any other failure; see `marketplace_async.errors`.
         """
-        return await self._transport.get(f"/v1/AvailableAddOns/{self.sid}", _one(AvailableAddOn))
+        return await self._transport.get(
+            f"/v1/AvailableAddOns/{self.sid}", _about(self.sid, _one(AvailableAddOn))
+        )
 
 
 @attrs.frozen

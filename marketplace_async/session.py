@@ -62,8 +62,14 @@ def open_session(
     if http is not None and trace_configs:
         raise ValueError("trace_configs are for a new pool; give them to the aiohttp session")
     prepare()
+    target = origin(base_url, region, edge)
+    if http is not None and target.scheme == "http" and _uses_proxies(http):
+        raise ValueError(
+            "a proxy would read the credentials, for base_url is plain http: "
+            "give an aiohttp session without proxy and trust_env"
+        )
     transport = Transport(
-        origin=origin(base_url, region, edge),
+        origin=target,
         credentials=credentials if credentials is not None else Credentials.from_env(),
         retry=retry,
         limiter=limiter if limiter is not None else AdaptiveLimiter(),
@@ -72,6 +78,10 @@ def open_session(
         on_retry=on_retry,
     )
     return MarketplaceSession(transport, http, trace_configs)
+
+
+def _uses_proxies(http: aiohttp.ClientSession) -> bool:
+    return http.trust_env or getattr(http, "_default_proxy", None) is not None
 
 
 class MarketplaceSession:
@@ -115,6 +125,8 @@ class MarketplaceSession:
         """Close the pool, unless it is the caller's; calls under way end in `SessionClosedError`.
 
         Closing again does nothing.
+
+        :raises SessionClosedError: it belongs to another event loop, which is still open.
         """
         if self._state == "open":
             self._transport.close()

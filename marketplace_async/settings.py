@@ -18,7 +18,8 @@ CANONICAL_ORIGIN: Final = URL("https://marketplace.twilio.com")
 LABEL: Final = re.compile("[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 # Checked as text first: parsers mend what is wrong, drop line ends and fold full-width letters.
 ORIGIN: Final = re.compile(
-    r"https?://(\[[0-9a-f:.]+\]|[a-z0-9._-]{1,253})(:[0-9]{1,5})?/?", re.ASCII | re.IGNORECASE
+    r"https?://(\[[0-9a-f:.]+\]|([a-z0-9_-]{1,63}\.){0,126}[a-z0-9_-]{1,63}\.?)(:[0-9]{1,5})?/?",
+    re.ASCII | re.IGNORECASE,
 )
 LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 

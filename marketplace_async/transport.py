@@ -30,7 +30,7 @@ from marketplace_async.errors import (
     SessionClosedError,
 )
 from marketplace_async.responses import error_of
-from marketplace_async.retry import RetryEvent, RetryPolicy
+from marketplace_async.retry import RetryEvent, RetryPolicy, is_retryable
 from marketplace_async.settings import Credentials, Timeout
 from marketplace_async.version import __version__
 
@@ -47,6 +47,19 @@ USER_AGENT: Final = f"marketplace-async/{__version__} Python/{sys.version.split(
 ENCODINGS: Final = frozenset({"identity", "gzip", "deflate"})
 ERROR_BODY_BYTES: Final = 64 * 1024
 CONTENT_ENCODING: Final = istr("Content-Encoding")
+
+
+class _Unshown(str):
+    """The value of a header that must not show in a ``repr``.
+
+    aiohttp has the headers of a request in its exceptions and in local variables, which error
+    trackers show together with a traceback.
+    """
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'…'"
 
 
 class _HeldBack(Exception):
@@ -83,13 +96,13 @@ class Transport:
         self.origin = origin
         """The only scheme, host and port that requests go to."""
         self._base = str(origin)
+        authorization = aiohttp.encode_basic_auth(credentials.username, credentials.password)
+        self._secrets = (authorization.split()[1].encode(), credentials.password.encode())
         # Given to each request and not to the aiohttp session, which may be the caller's and
         # talk to others too. Only gzip and deflate are undone piece by piece.
         self._headers = CIMultiDict(
             {
-                "Authorization": aiohttp.encode_basic_auth(
-                    credentials.username, credentials.password
-                ),
+                "Authorization": _Unshown(authorization),
                 "Accept": "application/json",
                 "Accept-Encoding": "gzip, deflate",
                 "User-Agent": USER_AGENT,
@@ -114,9 +127,20 @@ class Transport:
         self._budget = RetryBudget(self._loop.time)
 
     def close(self) -> None:
-        """End all calls under way with a `SessionClosedError`."""
+        """End all calls under way with a `SessionClosedError`.
+
+        :raises SessionClosedError: another event loop is to do that, which still can.
+        """
+        if not (self._is_at_home() or self._loop.is_closed()):
+            raise SessionClosedError("the session belongs to another event loop; close it there")
         self._calls.close()
         self._attempts.close()
+
+    def _is_at_home(self) -> bool:
+        try:
+            return asyncio.get_running_loop() is self._loop
+        except RuntimeError:  # in a child process that was forked by a task, no loop runs
+            return False
 
     async def get(self, path_and_query: str, structure: Callable[[bytes], T]) -> T:
         """Request a path of the origin and give what ``structure`` makes of the body.
@@ -133,7 +157,7 @@ class Transport:
             raise SessionClosedError("the session is not open: use async with or await start()")
         if self._calls.closed:
             raise SessionClosedError("the session is closed")
-        if asyncio.get_running_loop() is not self._loop:
+        if not self._is_at_home():
             raise SessionClosedError("the session belongs to another event loop")
         call = _Call(URL(self._base + path_and_query, encoded=True))
         try:
@@ -185,6 +209,10 @@ class Transport:
         self._budget.failed(error, call.attempts)
         wait = self._retry.wait(error, call.attempts, random.random)
         if wait is None:
+            if call.attempts < self._retry.attempts and is_retryable(error):
+                error.not_retried = (
+                    f"no more than {self._retry.retry_after_max:g} s are waited (retry_after_max)"
+                )
             raise error
         if isinstance(error, ApiError) and error.retry_after is not None:
             self._budget.pause(wait)
@@ -246,7 +274,7 @@ class Transport:
                         self._check_encoding(response)
                         body = await response.content.readany()
                         if not response.content.at_eof():
-                            body += await self._read(response, self._max_response_bytes)
+                            body += await self._read(response, self._max_response_bytes - len(body))
                         if len(body) <= self._max_response_bytes:
                             return body
                         failure = ResponseTooLargeError(
@@ -260,7 +288,7 @@ class Transport:
                         response.close()
         except Expired:
             failure = RequestTimeoutError("an attempt", self._timeout.attempt)
-        except (aiohttp.ClientError, TimeoutError, OSError, RuntimeError) as error:
+        except (aiohttp.ClientError, OSError, RuntimeError, ValueError) as error:
             failure = self._translated(error)
         finally:
             if logger.isEnabledFor(logging.DEBUG):
@@ -271,15 +299,18 @@ class Transport:
 
     @staticmethod
     def _check_encoding(response: aiohttp.ClientResponse) -> None:
-        encoding = response.headers.get(CONTENT_ENCODING)
-        if encoding is not None and encoding.lower() not in ENCODINGS:
-            raise InvalidResponseError(f"the body is encoded as {encoding}, not as asked for")
+        if CONTENT_ENCODING in response.headers:
+            encoding = ", ".join(response.headers.getall(CONTENT_ENCODING))
+            if encoding.lower() not in ENCODINGS:
+                raise InvalidResponseError(f"the body is encoded as {encoding}, not as asked for")
 
     async def _error(self, response: aiohttp.ClientResponse) -> MarketplaceError:
         try:
             body = await self._read(response, ERROR_BODY_BYTES)
         except (aiohttp.ClientError, RuntimeError):
             body = b""  # the status alone says what the error means
+        for secret in self._secrets:  # debugging pages show what was sent
+            body = body.replace(secret, b"...")
         return error_of(response.status, response.headers, body, datetime.now(UTC))
 
     @staticmethod
@@ -300,8 +331,13 @@ class Transport:
                 return RequestTimeoutError("connecting", self._timeout.connect)
             case RuntimeError() if self._http is None or self._http.closed:
                 return SessionClosedError("the aiohttp session is closed")
+            case aiohttp.ClientResponseError():  # its status is made up
+                return ConnectionFailedError(f"the answer is not HTTP: {error.message}")
             case _:
-                return ConnectionFailedError(f"{type(error).__name__}: {error}")
+                failure = ConnectionFailedError(f"{type(error).__name__}: {error}")
+                if isinstance(error, ValueError):
+                    failure.not_retried = "aiohttp does not make such a request"
+                return failure
 
     @staticmethod
     def _about(call: _Call, error: MarketplaceError) -> MarketplaceError:

@@ -12,7 +12,7 @@ from hypothesis import settings
 settings.register_profile("steady", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("steady")
 
-pytest_plugins = ["documentation", "marketplace_async.testing"]
+pytest_plugins = ["documentation", "leaks", "marketplace_async.testing"]
 
 
 def pytest_configure(config: pytest.Config) -> None:

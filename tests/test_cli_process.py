@@ -66,7 +66,7 @@ def pipe() -> Iterator[Pipe]:
     os.close(pipe.writing)
 
 
-@pytest.mark.parametrize("output", ["jsonl", "csv", "json"])
+@pytest.mark.parametrize("output", ["jsonl", "csv"])
 async def test_results_stream_at_the_pace_of_the_reader(
     command: CommandLine, pipe: Pipe, output: str
 ) -> None:
@@ -77,7 +77,7 @@ async def test_results_stream_at_the_pace_of_the_reader(
         assert process.returncode is None
 
 
-@pytest.mark.parametrize("output", ["jsonl", "csv", "json", "table"])
+@pytest.mark.parametrize("output", ["jsonl", "table"])
 async def test_a_reader_that_goes_away_ends_it_quietly(
     command: CommandLine, pipe: Pipe, output: str
 ) -> None:
@@ -169,7 +169,7 @@ async def test_a_pipe_gets_no_colour_even_in_a_table(command: CommandLine) -> No
     assert ESCAPE not in shown.out
 
 
-@pytest.mark.parametrize("columns", [50, 80, 200])
+@pytest.mark.parametrize("columns", [60, 200])
 async def test_a_table_fits_the_terminal_and_keeps_sids_whole(
     command: CommandLine, columns: int
 ) -> None:

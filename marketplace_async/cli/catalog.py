@@ -20,7 +20,7 @@ class Tally:
     """How far it has got."""
 
     found: int = 0
-    """How many Add-ons the API has named."""
+    """How many Add-ons there are, as far as is known."""
 
     all_found: bool = False
     """There are no more than these."""

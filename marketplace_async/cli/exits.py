@@ -19,7 +19,7 @@ from marketplace_async.errors import (
     RequestTimeoutError,
 )
 
-__all__ = ["CommandError", "Exit", "exit_code", "exit_of"]
+__all__ = ["CommandError", "Exit", "exit_code"]
 
 
 class Exit(IntEnum):
@@ -74,11 +74,6 @@ _MEANINGS: Final[dict[type[MarketplaceError], Exit]] = {
 }
 
 
-def exit_of(error: MarketplaceError) -> Exit:
-    """Give the exit code of a command that ended with this error."""
-    return next((code for kind, code in _MEANINGS.items() if isinstance(error, kind)), Exit.ERROR)
-
-
 def exit_code(program: click.Command, args: Sequence[str] | None, name: str) -> int:
     """Run the program and give its exit code; an error is said in one line."""
     if sys.stdout is None:  # closed by the shell: >&-
@@ -107,7 +102,8 @@ def exit_code(program: click.Command, args: Sequence[str] | None, name: str) -> 
         return Exit.CREDENTIALS
     except MarketplaceError as error:
         complain(str(error))
-        return exit_of(error)
+        codes = (code for kind, code in _MEANINGS.items() if isinstance(error, kind))
+        return next(codes, Exit.ERROR)
     except OSError as error:
         complain(str(error))
         return Exit.ERROR

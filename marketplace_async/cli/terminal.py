@@ -26,9 +26,10 @@ def may_show_progress() -> bool:
     if not sys.stderr.isatty():
         return False
     try:
-        return not stat.S_ISFIFO(os.fstat(sys.stdout.fileno()).st_mode)
+        mode = os.fstat(sys.stdout.fileno()).st_mode
     except OSError:
         return False
+    return not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode))
 
 
 def complain(message: str) -> None:

@@ -10,7 +10,7 @@ project_copyright = f"2026, {author}"
 version = release = __version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx_copybutton"]
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "performance/figures.md"]
 html_theme = "furo"
 html_title = f"marketplace-async {version}"
 

@@ -20,7 +20,7 @@ from marketplace_async.errors import (
     UntrustedPageUrlError,
 )
 from marketplace_async.fanout import FanOut, Outcome
-from marketplace_async.limits import AdaptiveLimiter
+from marketplace_async.limits import AdaptiveLimiter, LimiterStatistics
 from marketplace_async.models import AvailableAddOn, Extension, PageMeta
 from marketplace_async.paging import Page, Pager
 from marketplace_async.resources import (
@@ -50,6 +50,7 @@ __all__ = [
     "FanOut",
     "InvalidResponseError",
     "InvalidSidError",
+    "LimiterStatistics",
     "MarketplaceError",
     "MarketplaceSession",
     "MissingCredentialsError",

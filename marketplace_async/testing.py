@@ -1,9 +1,9 @@
 """A pytest plugin for the tests of code that uses this library; installed, it is there.
 
 =======================  ==============================================================
-`marketplace_sandbox`    a running `Sandbox`: script its faults, look at its requests
-`marketplace_session`    a session on it that retries without waiting
-`marketplace_catalog`    what it serves; override it to serve a catalogue of your own
+``marketplace_sandbox``  a running `Sandbox`: script its faults, look at its requests
+``marketplace_session``  a session on it that retries without waiting
+``marketplace_catalog``  what it serves; override it to serve a catalogue of your own
 =======================  ==============================================================
 
 The sandbox runs in a thread of its own and the fixtures are plain functions. So they serve tests

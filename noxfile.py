@@ -26,7 +26,7 @@ def tests(session: nox.Session) -> None:
     """Test the built wheel, with coverage."""
     session.install(".[test]")
     # Where another session, running at the same time, does not take it for its own.
-    own_data = {"COVERAGE_FILE": str(Path(session.create_tmp(), "coverage").resolve())}
+    own_data = {"COVERAGE_FILE": str(Path(session.virtualenv.location, "coverage").resolve())}
     session.run("pytest", *session.posargs, env=INSTALLED_ALONE | own_data)
 
 

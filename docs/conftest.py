@@ -5,4 +5,5 @@ import pytest
 
 def pytest_configure(config: pytest.Config) -> None:
     # Not ``pytest_plugins``, which is for the conftest.py of a whole run alone.
-    config.pluginmanager.import_plugin("documentation")
+    for plugin in "documentation", "partial_runs":
+        config.pluginmanager.import_plugin(plugin)

@@ -12,15 +12,7 @@ from hypothesis import settings
 settings.register_profile("steady", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("steady")
 
-pytest_plugins = ["documentation", "leaks", "marketplace_async.testing"]
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    whole_run = config.args_source is config.ArgsSource.TESTPATHS
-    if not whole_run or config.option.keyword or config.option.markexpr:
-        # A part of the tests is not expected to cover everything: no report, no least coverage.
-        config.option.cov_report = {}
-        config.option.cov_fail_under = None
+pytest_plugins = ["documentation", "leaks", "marketplace_async.testing", "partial_runs"]
 
 
 @pytest.fixture(scope="session")

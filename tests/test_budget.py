@@ -269,13 +269,9 @@ def be_told_of_health(budget: RetryBudget) -> None:
     budget.failed(NOT_FOUND, attempt=1)
 
 
-def spend_the_quota(budget: RetryBudget) -> None:
-    failing_retries_left(budget)
-
-
-@pytest.mark.parametrize("event", [succeed, be_told_of_health, spend_the_quota])
+@pytest.mark.parametrize("event", [succeed, be_told_of_health])
 @in_virtual_time
-async def test_health_and_a_spent_quota_let_everybody_go(
+async def test_a_sign_of_health_lets_everybody_go(
     event: Callable[[RetryBudget], None],
 ) -> None:
     crowd = await crowd_in_an_outage(100)
@@ -285,6 +281,19 @@ async def test_health_and_a_spent_quota_let_everybody_go(
     crowd.join(10)
     await all_blocked()
     assert crowd.order == list(range(110))
+
+
+@in_virtual_time
+async def test_a_spent_quota_lets_everybody_go_who_will_find_it_spent() -> None:
+    crowd = await crowd_in_an_outage(100)
+    for _ in range(99):
+        crowd.budget.failed(DOWN, attempt=2)
+    await all_blocked()
+    assert len(crowd.order) == 5
+    crowd.budget.failed(DOWN, attempt=2)
+    await all_blocked()
+    assert crowd.order == list(range(100))
+    assert crowd.budget.is_spent
 
 
 @in_virtual_time

@@ -141,7 +141,8 @@ class _Explanation(NamedTuple):
 
 def _explained(data: bytes, cl: type[Any], first: str) -> _Explanation:
     """Say what msgspec, which stops at the first wrong field, found wrong in all."""
-    fields: tuple[str, ...] = (first.replace(" - at `", " @ ").rstrip("`"),)
+    problem, _, path = first.partition(" - at ")
+    fields: tuple[str, ...] = (f"{problem} @ {path.strip('`') or '$'}",)
     try:
         value = msgspec.json.decode(data)
     except (msgspec.ValidationError, UnicodeDecodeError, RecursionError):

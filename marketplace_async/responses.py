@@ -3,6 +3,7 @@
 Functions of values; nothing here does I/O or looks at a clock.
 """
 
+import contextlib
 import json
 import math
 import re
@@ -32,6 +33,7 @@ MEANINGS: Final[Mapping[int, type[ApiError]]] = {
 }
 NUMBER_OF_SECONDS: Final = re.compile(r"[0-9]{1,18}(\.[0-9]{1,18})?")
 MESSAGE_CHARACTERS: Final = 2_000
+BRACKETS_MAX: Final = 200
 
 
 def error_of(
@@ -63,10 +65,11 @@ def error_of(
 
 def _details(body: bytes) -> dict[str, Any]:
     """Read what can be read of an error's body, whoever wrote it."""
-    try:
-        parsed = json.loads(body)
-    except (ValueError, RecursionError):
-        parsed = None
+    parsed = None
+    # Deeper nesting than that could be read, but not always shown and pickled with the error.
+    if body.count(b"{") + body.count(b"[") <= BRACKETS_MAX:
+        with contextlib.suppress(ValueError):
+            parsed = json.loads(body)
     found = cast("dict[str, Any]", parsed) if isinstance(parsed, dict) else {}
     details = {name: found[name] for name, kind in DETAILS.items() if type(found.get(name)) is kind}
     # A proxy's page or plain text: its beginning often says which machine spoke.

@@ -211,7 +211,8 @@ class Transport:
         if wait is None:
             if call.attempts < self._retry.attempts and is_retryable(error):
                 error.not_retried = (
-                    f"no more than {self._retry.retry_after_max:g} s are waited (retry_after_max)"
+                    f"the server asks for more than {self._retry.retry_after_max:g} s"
+                    " (retry_after_max)"
                 )
             raise error
         if isinstance(error, ApiError) and error.retry_after is not None:
@@ -331,6 +332,10 @@ class Transport:
                 return RequestTimeoutError("connecting", self._timeout.connect)
             case RuntimeError() if self._http is None or self._http.closed:
                 return SessionClosedError("the aiohttp session is closed")
+            case aiohttp.ClientResponseError() if "content-encoding" in error.message:
+                return InvalidResponseError(
+                    f"the body is not encoded as asked for: {error.message}"
+                )
             case aiohttp.ClientResponseError():  # its status is made up
                 return ConnectionFailedError(f"the answer is not HTTP: {error.message}")
             case _:

@@ -19,10 +19,13 @@ from typing import Any, TypeAlias
 from urllib.parse import parse_qs, urlsplit
 
 import attrs
+import pytest
 
 from marketplace_async import (
     Credentials,
+    MarketplaceError,
     MarketplaceSession,
+    RequestTimeoutError,
     RetryPolicy,
     open_session,
 )
@@ -44,10 +47,12 @@ __all__ = [
     "drip",
     "error",
     "extension",
+    "failure",
     "fetch",
     "head",
     "page",
     "quick",
+    "recovered",
 ]
 
 CREDENTIALS = Credentials("SK" + "5a" * 16, "hush-9f/8e+7d=6c")
@@ -298,3 +303,18 @@ def quick(attempts: int = 6) -> RetryPolicy:
 async def fetch(session: MarketplaceSession) -> str:
     """Fetch an Extension and give its SID."""
     return (await session.available_add_ons(ADD_ON).extensions(EXTENSION).fetch()).sid
+
+
+async def recovered(session: MarketplaceSession) -> bool:
+    """Say whether an Extension is fetched, after a few tries if time-outs are short."""
+    async with asyncio.timeout(10):
+        while True:
+            with contextlib.suppress(RequestTimeoutError):
+                return await fetch(session) == EXTENSION
+
+
+async def failure(session: MarketplaceSession) -> MarketplaceError:
+    """Fetch an Extension in vain and give the error."""
+    with pytest.raises(MarketplaceError) as caught:
+        await fetch(session)
+    return caught.value

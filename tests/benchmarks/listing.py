@@ -128,7 +128,7 @@ def import_time() -> Figure:
         statistics.median(seconds) * 1e3,
         40,
         at_least=False,
-        unit=" ms",
+        unit="&nbsp;ms",
     )
 
 

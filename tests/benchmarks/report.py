@@ -17,10 +17,10 @@ def table(figures: Sequence[Figure]) -> str:
     """Give the figures as a Markdown table with the machine and the versions under it."""
     lines = ["| figure | measured | goal | | detail |", "| --- | ---: | ---: | --- | --- |"]
     for figure in figures:
-        sign = "≥" if figure.at_least else "≤"
+        sign = "≥&nbsp;" if figure.at_least else "≤&nbsp;"
         value, goal = f"{figure.value:.3g}{figure.unit}", f"{figure.goal:g}{figure.unit}"
-        verdict = "reached" if figure.reached else "not reached"
-        lines.append(f"| {figure.name} | {value} | {sign} {goal} | {verdict} | {figure.detail} |")
+        verdict = "reached" if figure.reached else "not&nbsp;reached"
+        lines.append(f"| {figure.name} | {value} | {sign}{goal} | {verdict} | {figure.detail} |")
     versions = ", ".join(f"{package} {version(package)}" for package in PACKAGES)
     machine = f"{platform.system()} {platform.machine()} with {os.cpu_count()} processors"
     python = f"Python {platform.python_version()}"

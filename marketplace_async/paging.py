@@ -46,8 +46,9 @@ def trusted_path(url: object, origin: URL, path: str) -> str:
     """
     if isinstance(url, str) and URL_TEXT.fullmatch(url):
         try:
-            # Compared as parsed, for a scheme or host may be written in more than one way.
-            known = URL(url).origin() in (origin, CANONICAL_ORIGIN)
+            # Compared as parsed, for a scheme or host may be written in more than one way; then
+            # as text, which leaves out a port that is the default.
+            known = str(URL(url).origin()) in (str(origin), str(CANONICAL_ORIGIN))
             parsed = URL(url, encoded=True)
         except ValueError:
             pass
@@ -55,7 +56,9 @@ def trusted_path(url: object, origin: URL, path: str) -> str:
             plain = not (parsed.raw_user or parsed.raw_password or parsed.raw_fragment)
             if known and plain and parsed.raw_path == path:
                 return parsed.raw_path_qs
-    raise UntrustedPageUrlError(f"the page URL is not one of {origin}{path}: {url}")
+    _, at, rest = str(url).rpartition("@")
+    given = f"…@{rest}" if at else rest  # what stands before may be a password
+    raise UntrustedPageUrlError(f"the page URL is not one of {origin}{path}: {given}")
 
 
 @attrs.frozen

@@ -32,6 +32,7 @@ from marketplace_async import (
 
 __all__ = [
     "ADD_ON",
+    "CANONICAL",
     "CLOSE",
     "CREDENTIALS",
     "EXTENSION",
@@ -56,6 +57,7 @@ __all__ = [
 ]
 
 CREDENTIALS = Credentials("SK" + "5a" * 16, "hush-9f/8e+7d=6c")
+CANONICAL = "https://marketplace.twilio.com"
 ADD_ON = "XB" + "a0" * 16
 EXTENSION = "XF" + "b1" * 16
 
@@ -273,7 +275,7 @@ def extension(number: int = 0, **fields: object) -> dict[str, object]:
         "friendly_name": "Incoming Voice Call",
         "product_name": "Programmable Voice",
         "unique_name": "voice-incoming",
-        "url": f"https://marketplace.twilio.com/v1/AvailableAddOns/{ADD_ON}/Extensions/{sid}",
+        "url": f"{CANONICAL}/v1/AvailableAddOns/{ADD_ON}/Extensions/{sid}",
     }
     return known | fields
 
@@ -282,7 +284,7 @@ def page(
     numbers: Iterable[int] = (), next_page_url: object = None, **meta: object
 ) -> dict[str, Any]:
     """A page of Extensions as the API describes it."""
-    url = f"https://marketplace.twilio.com/v1/AvailableAddOns/{ADD_ON}/Extensions"
+    url = f"{CANONICAL}/v1/AvailableAddOns/{ADD_ON}/Extensions"
     known = {
         "page": 0,
         "page_size": 50,

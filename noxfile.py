@@ -59,7 +59,7 @@ def types(session: nox.Session) -> None:
 @nox.session
 def docs(session: nox.Session) -> None:
     """Build the documentation without a warning; no link within it leads nowhere."""
-    session.install(".", *group("docs"))
+    session.install(".[test]", *group("docs"))
     shutil.rmtree("docs/_build", ignore_errors=True)
     session.run("sphinx-build", "-W", "-n", "--keep-going", "-q", "docs", "docs/_build/html")
     session.run("python", "docs/links.py", "docs/_build/html")

@@ -25,7 +25,7 @@ class HasSid(Protocol):
     """What a listing holds: something with a SID to know it by."""
 
     @property
-    def sid(self) -> str: ...  # the class says it
+    def sid(self) -> str: ...  # noqa: D102  # the class says it
 
 
 T = TypeVar("T", bound=HasSid)

@@ -65,10 +65,10 @@ async def twilio_python(url: str, stack: AsyncExitStack) -> Fetch:
     from twilio.rest import Client  # noqa: PLC0415
 
     class Redirected(AsyncTwilioHttpClient):
-        async def request(self, *args: Any, **kwargs: Any) -> Any:
+        def request(self, *args: Any, **kwargs: Any) -> Any:
             method, target, *others = args
             target = target.replace("https://marketplace.twilio.com", url)
-            return await super().request(method, target, *others, **kwargs)
+            return super().request(method, target, *others, **kwargs)
 
     transport = await stack.enter_async_context(Redirected())
     client = Client(USERNAME, PASSWORD, http_client=transport)

@@ -42,6 +42,7 @@ __all__ = [
     "End",
     "Request",
     "Wire",
+    "add_on",
     "answer",
     "answers_in_turn",
     "chunked",
@@ -278,6 +279,20 @@ def extension(number: int = 0, **fields: object) -> dict[str, object]:
         "url": f"{CANONICAL}/v1/AvailableAddOns/{ADD_ON}/Extensions/{sid}",
     }
     return known | fields
+
+
+def add_on() -> dict[str, object]:
+    """The Add-on `ADD_ON` as the API describes it."""
+    url = f"{CANONICAL}/v1/AvailableAddOns/{ADD_ON}"
+    return {
+        "sid": ADD_ON,
+        "friendly_name": "High Accuracy Transcription",
+        "description": "Turns speech into text",
+        "pricing_type": "per minute",
+        "configuration_schema": {"type": "object", "properties": {}},
+        "url": url,
+        "links": {"extensions": f"{url}/Extensions"},
+    }
 
 
 def page(

@@ -12,7 +12,7 @@ without an event loop, and those of ``pytest-asyncio`` in both its modes and of 
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 
@@ -49,7 +49,7 @@ def without_waits(attempts: int = 6) -> RetryPolicy:
 
 
 @contextmanager
-def sandbox_beside(catalog: Catalog | None = None) -> Iterator[Sandbox]:
+def sandbox_beside(catalog: Catalog | None = None) -> Generator[Sandbox]:
     """Run a sandbox in a thread of its own while the block runs."""
     started: Future[tuple[Sandbox, Callable[[], object]]] = Future()
 

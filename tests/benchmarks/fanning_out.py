@@ -110,7 +110,8 @@ def _process(url: str, seconds: float, pipe: Connection) -> None:
 
 def _together(origin: Origin, seconds: float) -> list[int]:
     context = multiprocessing.get_context("spawn")
-    pipes, processes = [], []
+    pipes: list[Connection] = []
+    processes: list[multiprocessing.context.SpawnProcess] = []
     for _ in range(PROCESSES):
         here, there = context.Pipe()
         process = context.Process(target=_process, args=(origin.url, seconds, there))

@@ -11,7 +11,7 @@ import json
 import multiprocessing
 import re
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -189,7 +189,7 @@ class Origin:
 
 
 @contextlib.contextmanager
-def serving(behaviour: Behaviour) -> Iterator[Origin]:
+def serving(behaviour: Behaviour) -> Generator[Origin]:
     """Run a server in a process of its own."""
     here, there = multiprocessing.Pipe()
     process = multiprocessing.get_context("spawn").Process(target=_run, args=(behaviour, there))

@@ -53,4 +53,5 @@ def plot(runs: Sequence[Run], file: Path) -> None:
     panels[0, 0].set_ylabel("requests at once")
     panels[1, 0].set_ylabel("requests at once")
     panels[0, 0].legend(fontsize=8, loc="lower right")
-    figure.savefig(file, metadata={"Date": None})
+    # matplotlib leaves parts of its signatures without types.
+    figure.savefig(file, metadata={"Date": None})  # pyright: ignore[reportUnknownMemberType]

@@ -5,6 +5,7 @@ import multiprocessing
 import time
 from collections.abc import Iterator
 from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
 
 import attrs
 from figures import Figure
@@ -111,7 +112,7 @@ def _process(url: str, seconds: float, pipe: Connection) -> None:
 def _together(origin: Origin, seconds: float) -> list[int]:
     context = multiprocessing.get_context("spawn")
     pipes: list[Connection] = []
-    processes: list[multiprocessing.context.SpawnProcess] = []
+    processes: list[SpawnProcess] = []
     for _ in range(PROCESSES):
         here, there = context.Pipe()
         process = context.Process(target=_process, args=(origin.url, seconds, there))

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NoReturn, TypeVar
 
 import aiohttp
 from multidict import CIMultiDict, istr
@@ -117,6 +117,10 @@ class Transport:
         self._max_response_bytes = max_response_bytes
         self._on_retry = on_retry
         self._http: aiohttp.ClientSession | None = None
+
+    def __reduce__(self) -> NoReturn:
+        # Handles and pagers hold a transport too, and are easily handed to another process.
+        raise TypeError("a session and what it gives hold credentials and cannot be pickled")
 
     def open(self, http: aiohttp.ClientSession) -> None:
         """Take the pool to send through, in the event loop that all calls will be made in."""

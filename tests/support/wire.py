@@ -57,7 +57,7 @@ __all__ = [
     "recovered",
 ]
 
-CREDENTIALS = Credentials("SK" + "5a" * 16, "hush-9f/8e+7d=6c")
+CREDENTIALS = Credentials("SK" + "5a" * 16, "hush~~~9f/8e+???7d")
 CANONICAL = "https://marketplace.twilio.com"
 ADD_ON = "XB" + "a0" * 16
 EXTENSION = "XF" + "b1" * 16

@@ -23,10 +23,10 @@ class Deadlines:
     __slots__ = ("_timer", "closed", "loop", "seconds", "watches")
 
     def __init__(self, seconds: float, loop: asyncio.AbstractEventLoop) -> None:
-        self.seconds = seconds
-        self.loop = loop
+        self.seconds: float = seconds
+        self.loop: asyncio.AbstractEventLoop = loop
         self.watches: dict[Watch, None] = {}  # a set that remembers the order
-        self.closed = False
+        self.closed: bool = False
         """Whether the watches that ended early were ended by `close`."""
         self._timer: asyncio.TimerHandle | None = None
 
@@ -67,9 +67,9 @@ class Watch:
 
     def __init__(self, deadlines: Deadlines) -> None:
         self._deadlines = deadlines
-        self.expired = False
+        self.expired: bool = False
         """Whether the time was over before the block ended."""
-        self.began = 0.0
+        self.began: float = 0.0
         """When the block was entered, in the event loop's time."""
 
     def __enter__(self) -> "Watch":
@@ -80,7 +80,7 @@ class Watch:
         self._task: asyncio.Task[Any] = task
         self._cancellations = task.cancelling()
         self.began = deadlines.loop.time()
-        self.when = self.began + deadlines.seconds
+        self.when: float = self.began + deadlines.seconds
         """When the time is over, in the event loop's time."""
         deadlines.watches[self] = None
         deadlines.ensure_timer(self.when)

@@ -77,7 +77,12 @@ def _details(body: bytes) -> dict[str, Any]:
 
 
 # https://www.twilio.com/docs/usage/twilios-response#response-formats-exceptions
-DETAILS: Final = {"code": int, "message": str, "more_info": str, "params": dict}
+DETAILS: Final[dict[str, type[Any]]] = {
+    "code": int,
+    "message": str,
+    "more_info": str,
+    "params": dict,
+}
 
 
 def retry_after(headers: Mapping[str, str], now: datetime) -> float | None:

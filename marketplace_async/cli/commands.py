@@ -18,8 +18,8 @@ __all__ = ["program"]
 # Each command loads what it does only when it runs: --help, --version and shell completion
 # need no HTTP library.
 
-add_on_argument = sid_argument("add_on", available_add_on_sid)
-extension_argument = sid_argument("extension", extension_sid)
+_add_on_argument = sid_argument("add_on", available_add_on_sid)
+_extension_argument = sid_argument("extension", extension_sid)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -69,7 +69,7 @@ def list_add_ons(limit: int | None, page_size: int | None, output: str | None) -
 
 
 @add_ons.command("fetch")
-@add_on_argument
+@_add_on_argument
 @output_option
 @connection_options
 def fetch_add_on(add_on: str, output: str | None) -> None:
@@ -90,7 +90,7 @@ def extensions() -> None:
 
 
 @extensions.command("list")
-@add_on_argument
+@_add_on_argument
 @listing_options
 @output_option
 @connection_options
@@ -110,8 +110,8 @@ def list_extensions(
 
 
 @extensions.command("fetch")
-@add_on_argument
-@extension_argument
+@_add_on_argument
+@_extension_argument
 @output_option
 @connection_options
 def fetch_extension(add_on: str, extension: str, output: str | None) -> None:

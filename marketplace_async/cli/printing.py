@@ -108,7 +108,7 @@ class Printer:
 
     def __init__(self, view: View, output: str | None) -> None:
         output = output or ("table" if sys.stdout.isatty() else "jsonl")
-        self.prints_at_end = output == "table" and not view.is_single
+        self.prints_at_end: bool = output == "table" and not view.is_single
         """Whether nothing is printed before all records are there."""
         self._format = _format(output, view)
         self._stdout = Stdout()

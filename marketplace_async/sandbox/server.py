@@ -72,13 +72,13 @@ class Sandbox(ScriptedFaults):
             raise ValueError(f"max_concurrent should be at least 1, not {max_concurrent}")
         if not 0 <= failure_rate <= 1:
             raise ValueError(f"failure_rate should be between 0 and 1, not {failure_rate}")
-        self.catalog = builtin_catalog() if catalog is None else catalog
-        self.credentials = _CREDENTIALS if credentials is None else credentials
+        self.catalog: Catalog = builtin_catalog() if catalog is None else catalog
+        self.credentials: Credentials = _CREDENTIALS if credentials is None else credentials
         self.latency = latency
         self.max_concurrent = max_concurrent
         self.retry_after = retry_after
         self.failure_rate = failure_rate
-        self.peak_concurrency = 0
+        self.peak_concurrency: int = 0
         """The largest number of requests that were there at once."""
         self._host = host
         self._port = port

@@ -15,7 +15,7 @@ from marketplace_async import Credentials, MarketplaceSession, open_session
 from marketplace_async.cli.exits import CommandError, Exit
 from marketplace_async.cli.options import ConnectionOptions
 
-__all__ = ["run", "run_on_session"]
+__all__ = ["Connection", "run", "run_on_session"]
 
 P = ParamSpec("P")
 

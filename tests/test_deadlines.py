@@ -155,6 +155,7 @@ async def test_closing_ends_all_blocks_at_once_and_leaves_no_timer() -> None:
     limits = deadlines(10)
     tasks = [start(watched(limits)) for _ in range(3)]
     await asyncio.sleep(2)
+    assert not limits.closed
     limits.close()
     assert await asyncio.gather(*tasks) == ["expired at 2"] * 3
     assert limits.closed
@@ -166,6 +167,16 @@ async def test_closing_with_nothing_under_way_is_fine() -> None:
     limits = deadlines()
     limits.close()
     assert limits.closed
+
+
+@in_virtual_time
+async def test_a_block_that_begins_after_closing_is_timed_all_the_same() -> None:
+    limits = deadlines(10)
+    early = start(watched(limits))
+    await asyncio.sleep(1)
+    limits.close()
+    assert await early == "expired at 1"
+    assert await watched(limits) == "expired at 11"
 
 
 @in_virtual_time

@@ -27,8 +27,8 @@ CEILING: Final = 240
 LEAST_ROUNDS: Final = 2
 MOST_ROUNDS: Final = 16
 
-# In seconds. Simulated, 8 clients of a server that admits 5 lose three calls of four without
-# this pause, one of a thousand with it, and a call in hundreds with half of it.
+# In seconds. Simulated, 8 clients with long queues at a server that admits 5 use up all attempts
+# of three calls for each that is answered; with this pause, of none.
 PAUSE: Final = 0.1
 
 
@@ -46,8 +46,8 @@ class Window:
         "_bottom",
         "_burst_ends",
         "_ceiling",
-        "_exact",
         "_floor",
+        "_gained",
         "_held",
         "_hold",
         "_rounds",
@@ -59,9 +59,9 @@ class Window:
         """How many attempts may be in flight."""
         self._floor = floor
         self._ceiling = ceiling
-        self._exact = float(start)  # the limit, and what it has gained towards one more
         self._held = 0  # how many the server held when it last refused one; 0: it never did
         self._hold = 0  # how many answers are to come before the limit grows again
+        self._gained = 0  # towards one more, which takes as much as the limit
         self._rounds = LEAST_ROUNDS
         self._burst_ends = 0
         self._bottom = floor
@@ -71,10 +71,11 @@ class Window:
         if self._hold:
             self._hold -= 1
             return
-        # A round gains as much as all rounds since the refusal have, so that this doubles.
-        gain = max(1.0, self._exact - self._held) / self.limit
-        self._exact = min(self._exact + gain, self._ceiling)
-        self.limit = int(self._exact)
+        # A round adds as much as all have since the last refusal: before the first, it doubles.
+        self._gained += max(1, self.limit - self._held)
+        if self._gained >= self.limit:
+            self._gained -= self.limit
+            self.limit = min(self.limit + 1, self._ceiling)
 
     def refused(self, in_flight: int, ended: int) -> None:
         """Take note of a refusal.
@@ -89,8 +90,9 @@ class Window:
             self._bottom = max(self._floor, (self.limit + 1) // 2)
             self._begin_burst(raised_by=self.limit - self._held)
         self.limit = max(self._bottom, min(self.limit, in_flight))
-        self._exact = self._held = self.limit
+        self._held = self.limit
         self._hold = self._rounds * self.limit
+        self._gained = 0
 
     def _begin_burst(self, raised_by: int) -> None:
         if raised_by == 1:  # as the last time, most likely
@@ -126,9 +128,9 @@ class AdaptiveLimiter:
     2. What is in flight once the refused have left is what the server holds: this becomes the
        limit, so that finding it costs no throughput. The refusals of one burst count as one,
        which takes half of the limit at the most.
-    3. It stays there for some rounds of answers, and then grows by 1, 2, 4, ... a round until
-       it is refused again. Where already the first is refused, it stays twice as long the next
-       time, 16 rounds at the most: a steady server refuses next to nothing.
+    3. It stays there for some rounds of answers, then grows by one, and ever faster as long as
+       nothing is refused. Where already the one more is, it stays twice as long the next time,
+       16 rounds at the most: a steady server refuses next to nothing.
     4. To be refused without having grown means that the server admits less, or that others
        take their share. Then it yields its square root more, and soon tries again: a large
        share yields more than a small one, so that clients who know nothing of each other end
@@ -180,7 +182,7 @@ class AdaptiveLimiter:
         return LimiterStatistics(self._window.limit, self._in_flight, len(self._waiting))
 
     async def __aenter__(self) -> None:
-        if self._in_flight < self._window.limit and not self._waiting:
+        if self._in_flight < self._window.limit:  # then nobody waits: see _leave
             self._in_flight += 1
         else:
             await self._wait()

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Sequence
 from types import TracebackType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import aiohttp
 
@@ -80,6 +80,22 @@ def open_session(
     return MarketplaceSession(transport, http, trace_configs)
 
 
+class _Connector(aiohttp.TCPConnector):
+    """Gives no connection on which the server has spoken unasked.
+
+    aiohttp would take what waits there for the answer to the next request, and give every
+    request on that connection the answer to the one before.
+    """
+
+    async def connect(self, *args: Any, **kwargs: Any) -> aiohttp.connector.Connection:
+        connection = await super().connect(*args, **kwargs)
+        if connection.protocol is None or connection.protocol.should_close:
+            connection.close()
+            # aiohttp goes on with another connection, as after one that was closed meanwhile.
+            raise aiohttp.ServerDisconnectedError("the server spoke unasked")
+        return connection
+
+
 def _uses_proxies(http: aiohttp.ClientSession) -> bool:
     return http.trust_env or getattr(http, "_default_proxy", None) is not None
 
@@ -113,7 +129,7 @@ class MarketplaceSession:
             if self._http is None:
                 self._http = aiohttp.ClientSession(
                     # The limiter bounds what is in flight; a second bound would deceive it.
-                    connector=aiohttp.TCPConnector(limit=0),
+                    connector=_Connector(limit=0),
                     cookie_jar=aiohttp.DummyCookieJar(),
                     trace_configs=self._trace_configs,
                 )

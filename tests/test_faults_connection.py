@@ -457,16 +457,43 @@ async def test_a_connection_that_is_closed_as_the_request_arrives_costs_no_attem
         assert len(wire.requests) == 5
 
 
-async def test_a_surplus_answer_is_not_taken_for_that_to_the_next_request() -> None:
-    async with Wire(lambda _: HEALTHY) as wire, wire.session() as session:
+async def test_a_connection_on_which_the_server_speaks_unasked_is_not_used_again() -> None:
+    async with Wire(lambda _: HEALTHY) as wire:
+        events: list[RetryEvent] = []
+        async with wire.session(on_retry=events.append) as session:
+            for unasked in (answer(extension(7)), HEALTHY, head(100), head(408)):
+                assert await fetch(session) == EXTENSION
+                await wire.say(unasked)
+        assert not events
+        assert wire.connections == len(wire.requests) == 4
+
+
+async def test_a_server_that_speaks_first_is_a_failed_connection() -> None:
+    async with (
+        Wire(lambda _: HEALTHY, greeting=b"220 mail.example ESMTP\r\n") as wire,
+        wire.session(retry=quick(2)) as session,
+    ):
+        assert isinstance(await failure(session), ConnectionFailedError)
+
+
+async def test_in_the_callers_pool_an_answer_about_something_else_is_asked_for_again() -> None:
+    async with (
+        Wire(lambda _: HEALTHY) as wire,
+        aiohttp.ClientSession() as http,
+        wire.session(http=http) as session,
+    ):
         assert await fetch(session) == EXTENSION
         await wire.say(answer(extension(7)))
         assert await fetch(session) == EXTENSION
         assert await fetch(session) == EXTENSION
 
 
-async def test_a_surplus_page_is_not_taken_for_one_of_another_add_on() -> None:
-    async with Wire(lambda _: answer(page([1, 2]))) as wire, wire.session() as session:
+async def test_in_the_callers_pool_a_page_of_another_add_on_is_asked_for_again() -> None:
+    async with (
+        Wire(lambda _: answer(page([1, 2]))) as wire,
+        aiohttp.ClientSession() as http,
+        wire.session(http=http) as session,
+    ):
         listing = session.available_add_ons(ADD_ON).extensions.list(limit=1)
         first = await listing.to_list()
         elsewhere = page([3])

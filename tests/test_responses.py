@@ -73,7 +73,7 @@ def test_the_statuses_drawn_beside_the_error_tree_are_those_that_lead_there() ->
         assert type(api_error(int(status))).__name__ == name
 
 
-@pytest.mark.parametrize("status", [201, 202, 204, 206, 299])
+@pytest.mark.parametrize("status", [200, 201, 202, 204, 206, 299])
 def test_a_success_without_the_body_that_was_asked_for_is_no_valid_answer(status: int) -> None:
     error = error_of(status, {}, b'{"sid": "x"}', NOW)
     assert isinstance(error, InvalidResponseError)
@@ -178,13 +178,18 @@ def test_the_request_id_is_taken_from_the_header_in_any_case() -> None:
     assert api_error(500, NOT_FOUND).request_id is None
 
 
-@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize("status", [300, 301, 302, 303, 307, 308, 399])
 def test_a_redirect_says_where_it_leads_and_that_nobody_goes_there(status: int) -> None:
     error = api_error(status, b"<html>Moved</html>", Location="https://evil.com/v1")
     assert type(error) is ApiError
     assert error.message == (
         "the server redirects to https://evil.com/v1; redirects are not followed"
     )
+
+
+@pytest.mark.parametrize("status", [400, 401, 503])
+def test_a_location_on_another_error_is_no_redirect(status: int) -> None:
+    assert api_error(status, NOT_FOUND, Location="https://x").message == NOT_FOUND["message"]
 
 
 def test_a_redirect_to_nowhere_and_one_with_tricks_in_it_can_be_shown() -> None:

@@ -192,7 +192,11 @@ class MarketplaceSession:
         The Add-ons are SIDs, `AvailableAddOn` models or handles, so that
         ``extensions_across(marketplace.available_add_ons.list())`` covers the catalogue.
         An outcome's error, if any, is a `MarketplaceError`.
+
+        :raises TypeError: the Add-ons are a single string, whose characters are none.
         """
+        if isinstance(add_ons, str):
+            raise TypeError(f"give several Add-ons, such as [{add_ons!r}], and not one string")
 
         async def extensions(add_on: AddOn) -> tuple[Extension, ...]:
             sid = add_on if isinstance(add_on, str) else add_on.sid

@@ -26,6 +26,7 @@ from scripted_api import (
 from marketplace_async import (
     AdaptiveLimiter,
     AvailableAddOn,
+    Credentials,
     Extension,
     InvalidSidError,
     MarketplaceError,
@@ -604,3 +605,9 @@ async def test_leaving_a_fan_out_early_leaves_no_task_and_a_session_that_works(
                 break
         await until(lambda: asyncio.all_tasks() <= before)
         assert await first_sid(session) == next(iter(catalog))
+
+
+async def test_one_string_is_not_taken_for_many_add_ons() -> None:
+    session = open_session(Credentials("SK", "secret"))
+    with pytest.raises(TypeError, match="several Add-ons"):
+        session.extensions_across("XB" + "a" * 32)

@@ -55,7 +55,7 @@ class Window:
     )
 
     def __init__(self, start: int, floor: int, ceiling: int) -> None:
-        self.limit = start
+        self.limit: int = start
         """How many attempts may be in flight."""
         self._floor = floor
         self._ceiling = ceiling

@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import aiohttp
 import pytest
@@ -46,6 +46,7 @@ from marketplace_async import (
     RetryPolicy,
     SessionClosedError,
     Timeout,
+    UntrustedPageUrlError,
     open_session,
 )
 
@@ -68,6 +69,47 @@ async def trusting() -> AsyncGenerator[aiohttp.ClientSession]:
     AUTHORITY.configure_trust(context)  # pyright: ignore[reportUnknownMemberType]  # takes contexts of pyOpenSSL too
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=context)) as http:
         yield http
+
+
+# Bad arguments
+
+ODD = [
+    "",
+    "..",
+    "../../2010-04-01/Accounts",
+    "\r\nHost: evil",
+    "\x00",
+    "%2e%2e",
+    "\uff11",
+    "9" * 9_999,
+]
+
+
+@pytest.mark.parametrize("odd", ODD, ids=lambda odd: ascii(odd[:20]))
+async def test_odd_arguments_are_refused_before_any_request(odd: str) -> None:
+    async with Wire(answers_in_turn()) as wire, wire.session() as session:
+        add_ons = session.available_add_ons
+        extensions = add_ons(ADD_ON).extensions
+        path = f"{wire.url}/v1/AvailableAddOns/{ADD_ON}/Extensions"
+        attempts: list[Callable[[], object]] = [
+            lambda: add_ons(odd),
+            lambda: add_ons(ADD_ON + odd + "a"),
+            lambda: add_ons(ADD_ON[: -len(odd) or None] + odd + "\n"),
+            lambda: extensions(odd),
+            lambda: extensions(EXTENSION + odd + "a"),
+            lambda: extensions.list(resume_from=f"{path}/{odd}x"),
+            lambda: extensions.list(resume_from=f"{path}?Page=\n{odd}"),
+            lambda: extensions.list(page_size=cast("int", odd)),
+            lambda: extensions.list(limit=cast("int", odd)),
+            lambda: open_session(CREDENTIALS, base_url=f"{wire.url}/{odd}x"),
+            lambda: open_session(CREDENTIALS, region=f"us1.{odd}"),
+            lambda: open_session(CREDENTIALS, edge=f"ash{odd}-"),
+        ]
+        for attempt in attempts:
+            with pytest.raises((ValueError, TypeError, UntrustedPageUrlError)) as caught:
+                attempt()
+            assert str(caught.value).isprintable()
+        assert not wire.connections
 
 
 # Connecting

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,12 @@ settings.register_profile("steady", deadline=None, derandomize="CI" in os.enviro
 settings.load_profile("steady")
 
 pytest_plugins = ["documentation", "leaks", "marketplace_async.testing", "partial_runs"]
+
+
+def pytest_configure() -> None:
+    # A shell starts what it runs in the background deaf to Ctrl-C, and so would be each process
+    # that is started here to see what it does at Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -1,9 +1,9 @@
 """Why the limiter is as it is: other ways to find a limit, in the same simulated situations.
 
 ``PYTHONPATH=tests/support python tests/benchmarks/limiter_choice.py`` prints a Markdown table;
-it takes a minute. The rivals are the field's: a fixed number, AIMD (TCP Reno halves; Vector's
+it takes three minutes. The rivals are the field's: a fixed number, AIMD (TCP Reno halves; Vector's
 adaptive request concurrency takes a tenth), CUBIC (RFC 9438), and the gradient of the latency
-(Gradient2 of Netflix's concurrency-limits, which by itself pays no heed to refusals).
+(as Netflix's concurrency-limits, which grows by it alone, cut here when refused as well).
 """
 
 import asyncio
@@ -64,16 +64,16 @@ class Cubic(Rival):
 
 
 class Gradient(Rival):
-    """Grows as long as the latency does not."""
+    """Grows as long as the latency is near the least that was seen."""
 
-    usual = 0.0
+    least = math.inf
 
     def growth(self) -> float:
         return 0.0
 
     def observe(self, latency: float) -> None:
-        self.usual += (latency - self.usual) / 300 if self.usual else latency
-        gradient = max(0.5, min(1.0, 1.5 * self.usual / latency))
+        self.least = min(self.least, latency)
+        gradient = max(0.5, min(1.0, 1.5 * self.least / latency))
         self.resize(0.8 * self.size + 0.2 * (gradient * self.size + 4))
 
 
@@ -141,7 +141,7 @@ def lost_of(courses: list[Course]) -> str:
 
 
 def shared(limiter: Callable[[], Limiter], admits: int) -> str:
-    seconds, latency = 15.0, 0.05
+    seconds, latency = 6.0, 0.05
     speeds: list[float] = []
     fairness: list[float] = []
     shares: list[float] = []

@@ -133,9 +133,7 @@ class Server(asyncio.Protocol):
             asyncio.get_running_loop().call_later(0.01 * moment, self.transport.write, piece)
 
     def with_another(self, whole: bytes) -> None:
-        self.transport.write(whole)
-        other = answer(extension(random.randrange(1, 1_000_000)))
-        asyncio.get_running_loop().call_later(0.001, self.transport.write, other)
+        self.transport.write(whole + answer(extension(random.randrange(1, 1_000_000))))
 
 
 FAULTS: tuple[Callable[[Server, bytes], None], ...] = (

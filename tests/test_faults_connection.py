@@ -270,15 +270,15 @@ async def test_a_failed_handshake_is_tried_again(greeting: Answer) -> None:
 async def test_the_whole_call_ends_at_its_deadline_whatever_trickles_in(endless: Answer) -> None:
     loop = asyncio.get_running_loop()
     async with Wire(answers_in_turn(endless, then=HEALTHY)) as wire:
-        async with wire.session(timeout=Timeout(total=0.2)) as session:
+        async with wire.session(timeout=Timeout(total=0.1)) as session:
             began = loop.time()
             error = await failure(session)
             took = loop.time() - began
             assert await recovered(session)
         assert isinstance(error, RequestTimeoutError)
-        assert str(error).startswith("the call took longer than 0.2 s")
+        assert str(error).startswith("the call took longer than 0.1 s")
         assert error.attempts == 1
-        assert 0.2 <= took < 5
+        assert 0.1 <= took < 5
         await wire.all_closed()
 
 

@@ -92,7 +92,7 @@ def damaged(draw: st.DrawFn) -> bytes:
     return data
 
 
-@some_examples(max_examples=60)
+@some_examples(max_examples=40)
 @given(st.binary(max_size=300) | damaged(), st.sampled_from([CLOSE, RESET]))
 @example(HEALTHY, CLOSE)
 async def test_any_bytes_are_the_right_answer_or_an_error_of_ours(data: bytes, end: End) -> None:
@@ -125,7 +125,7 @@ def changed(whole: dict[str, Any]) -> st.SearchStrategy[dict[str, Any]]:
     )
 
 
-@some_examples(max_examples=40)
+@some_examples(max_examples=30)
 @given(JSON | changed(extension()) | changed(page([1])) | changed(page([1])["meta"]))
 async def test_any_json_converts_or_is_an_error_of_ours(body: object) -> None:
     meta = page([1]) | {"meta": body}
@@ -206,7 +206,7 @@ faults = st.one_of(
 )
 
 
-@some_examples(max_examples=60)
+@some_examples(max_examples=50)
 @given(
     catalogue=catalogues(),
     faults=st.lists(faults, max_size=12),

@@ -22,6 +22,7 @@ from scripted_api import (
     fetch,
     page,
 )
+from virtual_time import VirtualTimeLoop
 
 from marketplace_async import (
     AdaptiveLimiter,
@@ -368,6 +369,20 @@ async def test_closing_gives_every_input_of_a_fan_out_its_error() -> None:
             await all_blocked()
         errors = [(await first).error] + [outcome.error async for outcome in outcomes]
     assert [type(error) for error in errors] == [SessionClosedError] * 10
+
+
+@leaves_nothing
+async def test_closing_leaves_no_timer() -> None:
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualTimeLoop)
+    async with ScriptedApi(FOUND, NEVER) as api:
+        async with api.session() as session:
+            await fetch(session)
+            call = asyncio.create_task(end_of(fetch(session)))
+            await all_blocked()
+            assert loop.timers()
+        await call
+    assert loop.timers() == []
 
 
 @leaves_nothing

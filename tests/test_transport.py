@@ -489,6 +489,35 @@ async def test_a_server_that_is_down_gets_few_requests_more_than_there_are_calls
 
 
 @leaves_nothing
+async def test_healthy_answers_pay_for_further_retries() -> None:
+    answers = [*[error(503)] * 200, *[FOUND] * 4, error(503), FOUND, error(503), FOUND]
+    policy = RetryPolicy(attempts=1000, wait_max=0.01)
+    async with ScriptedApi(*answers) as api, api.session(retry=policy) as session:
+        while not (await failure(session)).not_retried:
+            pass
+        spent = len(api.requests)
+        assert spent == 101
+        while len(api.requests) < 200:
+            assert (await failure(session)).attempts == 1
+        for _ in range(4):
+            await fetch(session)
+        assert (await failure(session)).not_retried
+        await fetch(session)
+        assert await fetch(session) == EXTENSION
+    assert len(api.requests) == len(answers)
+
+
+@leaves_nothing
+async def test_the_first_success_after_an_outage_lets_all_go_on() -> None:
+    async with (
+        ScriptedApi(then=down_until(0.5)) as api,
+        api.session(limiter=asyncio.Semaphore(1000), retry=Steady(wait_initial=1)) as session,
+    ):
+        await asyncio.gather(*(fetch(session) for _ in range(20)))
+    assert api.times == [*[0] * 20, *[1] * 5, *[2] * 15]
+
+
+@leaves_nothing
 async def test_two_hundred_calls_outlive_an_outage_of_two_seconds() -> None:
     async with ScriptedApi(then=down_until(2)) as api, api.session() as session:
         found = await asyncio.gather(*(fetch(session) for _ in range(200)), return_exceptions=True)

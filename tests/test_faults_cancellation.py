@@ -361,7 +361,7 @@ async def test_use_from_another_event_loop_is_refused_and_harms_nothing() -> Non
         assert await is_usable(session)
 
 
-def test_a_session_can_be_closed_after_its_event_loop() -> None:
+def test_a_session_can_only_be_closed_after_its_event_loop() -> None:
     async def start() -> MarketplaceSession:
         async with Wire(answers_in_turn()) as wire:
             return await wire.session().start()
@@ -369,6 +369,8 @@ def test_a_session_can_be_closed_after_its_event_loop() -> None:
     session = asyncio.run(start())
     with pytest.raises(SessionClosedError, match="another event loop"):
         asyncio.run(fetch(session))
+    with pytest.raises(SessionClosedError, match="another event loop"):
+        fetch(session).send(None)  # in no event loop at all
     asyncio.run(session.close())
 
 

@@ -4,7 +4,7 @@ import re
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import marketplace_async
@@ -198,6 +198,23 @@ def test_the_arguments_of_errors_are_their_attributes() -> None:
     assert (sid.given, sid.resource, sid.pattern) == ("XB", "an Extension", "XF")
 
 
+def test_errors_made_with_named_arguments_survive_pickling_too() -> None:
+    for error in (
+        ApiError(status=400, message="No", code=20001, retry_after=1.5, params={"name": "x"}),
+        RequestTimeoutError(waited_for="the call", seconds=1.5, last_error=ApiError(status=503)),
+        InvalidResponseError(problem="no", fields=("missing @ $.sid",), incomplete=True),
+        InvalidSidError(given="XB", resource="an Extension", pattern="XF"),
+    ):
+        again = pickle.loads(pickle.dumps(error))  # noqa: S301  # made right here
+        assert facts(again) == facts(error)
+
+
+def test_an_answer_counts_as_incomplete_only_if_that_is_said() -> None:
+    for kind in (InvalidResponseError, ResponseTooLargeError, UntrustedPageUrlError, PageLoopError):
+        assert kind("no").incomplete is False
+        assert kind("no").fields == ()
+
+
 class Shouting(str):
     """Text that shows itself as something else."""
 
@@ -373,6 +390,8 @@ def test_any_text_is_shown_on_one_line_of_bounded_length_that_can_be_encoded(tex
 
 
 @given(st.text(st.characters(codec="ascii", min_codepoint=32, exclude_characters="\\'\x7f")))
+@example("a" * 200)
+@example("a" * 201)
 def test_plain_text_is_shown_as_it_is_up_to_200_characters(text: str) -> None:
     assert shown(text) == (text if len(text) <= 200 else text[:200] + "…")
 

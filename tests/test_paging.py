@@ -57,6 +57,7 @@ class InMemory(Transport):
 
     async def get(self, path_and_query: str, structure: Callable[[bytes], T]) -> T:
         self.requests.append(path_and_query)
+        assert len(self.requests) <= 1000, "the listing does not end"
         await asyncio.sleep(self._seconds)
         return structure(self._respond(path_and_query))
 

@@ -156,6 +156,16 @@ async def test_start_and_close_work_without_async_with_and_may_be_repeated(
     assert len(sandbox.requests) == 1
 
 
+@leaves_nothing
+async def test_starting_what_is_started_changes_nothing_for_calls_under_way() -> None:
+    async with ScriptedApi(NEVER) as api, api.session() as session:
+        call = asyncio.create_task(end_of(fetch(session)))
+        await all_blocked()
+        await session.start()
+        await session.close()
+        assert await call == "SessionClosedError at 1 after 1"
+
+
 async def test_closing_one_that_was_never_started_is_harmless() -> None:
     session = open_session(CREDENTIALS)
     await session.close()
@@ -276,6 +286,15 @@ async def test_connections_are_kept_for_later_calls(sandbox: Sandbox) -> None:
             await session.available_add_ons("XB" + 32 * "0").fetch()
         await first_sid(session)
     assert connections == ["created", *["reused"] * 4]
+
+
+async def test_only_the_limiter_bounds_what_is_in_flight(sandbox: Sandbox) -> None:
+    sandbox.latency = 60
+    async with on(sandbox, limiter=asyncio.Semaphore(150)) as session:
+        calls = [asyncio.create_task(first_sid(session)) for _ in range(160)]
+        await until(lambda: len(sandbox.requests) == 150)
+    await asyncio.gather(*calls, return_exceptions=True)
+    assert sandbox.peak_concurrency == len(sandbox.requests) == 150
 
 
 # Closing while calls are under way. In each case the session is left as soon as everybody waits.

@@ -285,6 +285,7 @@ def test_an_error_about_something_that_cannot_be_pickled_can_be_pickled() -> Non
             InvalidResponseError("unexpected", ("missing @ $.sid", "missing @ $.url")),
             "unexpected: missing @ $.sid; missing @ $.url",
         ),
+        (InvalidResponseError("unexpected", tuple("abcde")), "unexpected: a; b; c; d; e"),
         (
             InvalidResponseError("unexpected", tuple("abcdefgh")),
             "unexpected: a; b; c; d; e; and 3 more",

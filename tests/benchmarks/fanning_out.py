@@ -15,6 +15,7 @@ from marketplace_async import AdaptiveLimiter, Credentials, open_session
 
 ROUNDS = 100
 PROCESSES = 8
+PAGES = 3
 
 
 @attrs.frozen
@@ -153,6 +154,37 @@ def processes() -> list[Figure]:
     ]
 
 
+async def _list_all(url: str, listings: int) -> tuple[float, int]:
+    async with open_session(Credentials("AC", "x"), base_url=url) as marketplace:
+
+        async def count(_: int) -> int:
+            pager = marketplace.available_add_ons(ADD_ON).extensions.list(page_size=50)
+            return len(await pager.to_list())
+
+        start = time.monotonic()
+        complete = 0
+        async with marketplace.fan_out(count, range(listings)) as outcomes:
+            async for outcome in outcomes:
+                complete += outcome.value == PAGES * 50
+        return time.monotonic() - start, complete
+
+
+def at_a_rate() -> Figure:
+    """List from a server that takes so many requests a second and says how long to wait."""
+    listings, rate = 60, 20
+    with serving(Behaviour(latency=0.05, per_second=rate, items=PAGES * 50)) as origin:
+        taken, complete = asyncio.run(_list_all(origin.url, listings))
+        _, refused = origin.counts()
+    ideal = listings * PAGES / rate - 1  # the first second's may be sent at once
+    return Figure(
+        f"{listings} listings of {PAGES} pages, {rate} requests a second: time / ideal",
+        taken / ideal,
+        1.3,
+        at_least=False,
+        detail=f"{taken:.2f} s / {ideal:.1f} s, {complete} complete, {refused} refused",
+    )
+
+
 def measure() -> tuple[list[Figure], list[Run]]:
     """Measure every case; the runs are for the plot."""
     figures: list[Figure] = []
@@ -172,4 +204,4 @@ def measure() -> tuple[list[Figure], list[Run]]:
     )
     figures += found
     runs.append(run)
-    return figures + processes(), runs
+    return [*figures, at_a_rate(), *processes()], runs

@@ -33,6 +33,10 @@ class Behaviour:
     admits: tuple[tuple[float, int], ...] = ()
     """(seconds since the first request, requests admitted at once), in order of time."""
 
+    per_second: int = 0
+    """How many requests are taken in each second, others refused with ``Retry-After: 1``;
+    0 for no such bound."""
+
     items: int = 0
     """How many extensions the add-on has."""
 
@@ -73,25 +77,24 @@ def _items(which: int, size: int, made: dict[tuple[int, int], bytes] = {}) -> by
     return made[which, size]
 
 
-def _answer(status: bytes, body: bytes) -> bytes:
+def _answer(status: bytes, body: bytes, further: bytes = b"") -> bytes:
     return (
         b"HTTP/1.1 %b\r\nContent-Type: application/json\r\nContent-Length: %d\r\n"
-        b"Twilio-Request-Id: RQ00000000000000000000000000000000\r\n\r\n%b"
-    ) % (status, len(body), body)
+        b"Twilio-Request-Id: RQ00000000000000000000000000000000\r\n%b\r\n%b"
+    ) % (status, len(body), further, body)
 
 
 ONE = _answer(b"200 OK", json.dumps(extension(int("a" * 32, 16))).encode())
-REFUSAL = _answer(
-    b"429 Too Many Requests",
-    json.dumps(
-        {
-            "code": 20429,
-            "message": "Too Many Requests",
-            "more_info": "https://www.twilio.com/docs/errors/20429",
-            "status": 429,
-        }
-    ).encode(),
-)
+TOO_MANY = json.dumps(
+    {
+        "code": 20429,
+        "message": "Too Many Requests",
+        "more_info": "https://www.twilio.com/docs/errors/20429",
+        "status": 429,
+    }
+).encode()
+REFUSAL = _answer(b"429 Too Many Requests", TOO_MANY)
+REFUSAL_FOR_A_SECOND = _answer(b"429 Too Many Requests", TOO_MANY, b"Retry-After: 1\r\n")
 
 
 class _State:
@@ -100,6 +103,7 @@ class _State:
         self.loop = asyncio.get_running_loop()
         self.in_flight = self.answered = self.refused = 0
         self.first_at: float | None = None
+        self.second = self.taken_in_it = 0
         # Of one latency, the requests are answered in the order of their arrival.
         self.due: deque[tuple[float, asyncio.Transport, bytes]] = deque()
 
@@ -113,7 +117,22 @@ class _State:
                 admitted = limit
         return admitted
 
+    def is_above_rate(self) -> bool:
+        """Count a request; its second begins with the first request, not with the clock's."""
+        now = self.loop.time()
+        if self.first_at is None:
+            self.first_at = now
+        second = int(now - self.first_at)
+        if second != self.second:
+            self.second, self.taken_in_it = second, 0
+        self.taken_in_it += 1
+        return self.taken_in_it > self.behaviour.per_second
+
     def take(self, transport: asyncio.Transport, request: bytes) -> None:
+        if self.behaviour.per_second and self.is_above_rate():
+            self.refused += 1
+            transport.write(REFUSAL_FOR_A_SECOND)
+            return
         if self.behaviour.admits and self.in_flight >= self.admitted():
             self.refused += 1
             transport.write(REFUSAL)

@@ -5,6 +5,7 @@ which reads attrs classes and coerces nothing. Only when that pass refuses them 
 go over the same bytes once more, in detail, to name every field that is wrong.
 """
 
+import json
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from types import GenericAlias
@@ -108,18 +109,27 @@ def _each(entries: Iterable[tuple[Any, Any]], cl: Any) -> dict[Any, Any]:
     return structured
 
 
-def structurer(cl: type[T]) -> Callable[[bytes], T]:
+def structurer(cl: type[T], names: Callable[[T], int] | None = None) -> Callable[[bytes], T]:
     """Give the function that makes a ``cl``, an attrs class, from the JSON text of an object.
 
     Unknown fields are ignored. The function raises `InvalidResponseError` if the text is not
-    JSON (``incomplete`` is set) or if fields have wrong types or are missing (``fields`` names
-    them; of a long array, the first wrong ones).
+    JSON (``incomplete`` is set), if fields have wrong types or are missing (``fields`` names
+    them; of a long array, the first wrong ones), or if an object has a name twice.
+
+    ``names`` counts those in the usual text of a ``cl``, all its objects together.
     """
     loads = converter.get_loads_hook(cl)
+    field_count = _field_count(cl)
 
     def structure(data: bytes) -> T:
         try:
-            return loads(data)
+            structured = loads(data)
+            # With a name for each field none is left to be a second one, and looking at each
+            # would take longer than converting.
+            if data.count(b'":') != (names(structured) if names else field_count):
+                json.loads(data, object_pairs_hook=_no_name_twice, parse_int=str, parse_float=str)
+        except _NameTwiceError as error:
+            explanation = _Explanation(f"an object has a name twice: {error}")
         except RecursionError:
             explanation = _Explanation("the body is nested too deeply")
         except UnicodeDecodeError:
@@ -128,9 +138,27 @@ def structurer(cl: type[T]) -> Callable[[bytes], T]:
             explanation = _explained(data, cl, str(error))
         except msgspec.DecodeError as error:
             explanation = _Explanation(f"the body is not JSON: {error}", incomplete=True)
+        else:
+            return structured
         raise InvalidResponseError(*explanation)
 
     return structure
+
+
+class _NameTwiceError(Exception):
+    """Which of the two values counts is open (RFC 8259, section 4)."""
+
+
+def _no_name_twice(pairs: list[tuple[str, Any]]) -> None:
+    seen: set[str] = set()
+    for name, _ in pairs:
+        if name in seen:
+            raise _NameTwiceError(name)
+        seen.add(name)
+
+
+def _field_count(cl: type[Any]) -> int:
+    return len(attrs.fields(cl))
 
 
 class _Explanation(NamedTuple):
@@ -175,7 +203,12 @@ def page_structurer(key: str, model: type[T]) -> Callable[[bytes], tuple[tuple[T
         frozen=True,
         slots=True,
     )
-    structure: Callable[[bytes], Any] = structurer(envelope)
+    in_item, around = _field_count(model), _field_count(PageMeta) + _field_count(envelope)
+
+    def names(page: Any) -> int:
+        return around + in_item * len(getattr(page, key))
+
+    structure: Callable[[bytes], Any] = structurer(envelope, names)
 
     def structure_page(data: bytes) -> tuple[tuple[T, ...], PageMeta]:
         page = structure(data)

@@ -496,10 +496,50 @@ def test_a_number_out_of_range_where_nobody_looks_is_ignored(number: bytes) -> N
     assert structurer(AvailableAddOn)(b'{"sid":"x","new":%s}' % number) == AvailableAddOn("x")
 
 
-def test_of_a_field_that_comes_twice_the_last_counts() -> None:
-    assert structurer(AvailableAddOn)(b'{"sid":"x","sid":"y"}') == AvailableAddOn("y")
-    body = as_json(PAGE)[:-1] + b',"extensions":[]}'
-    assert read_page(body) == ((), structurer(PageMeta)(as_json(META)))
+EXTENSION_TWICE = as_json(EXAMPLES[Extension])[:-1] + b',"sid":"y"}'
+
+
+@pytest.mark.parametrize(
+    ("structure", "body", "name"),
+    [
+        pytest.param(structurer(Extension), EXTENSION_TWICE, "sid", id="one"),
+        pytest.param(
+            structurer(Extension), b'{"sid":"x",' + EXTENSION_TWICE[1:], "sid", id="alike"
+        ),
+        pytest.param(structurer(AvailableAddOn), b'{"sid":"x","sid" :"x"}', "sid", id="few fields"),
+        pytest.param(
+            structurer(AvailableAddOn), b'{"sid":"x","links":{"a":"1","a":"2"}}', "a", id="deep"
+        ),
+        pytest.param(
+            structurer(AvailableAddOn), b'{"sid":"x","new":[{"b":1,"b":2}]}', "b", id="unknown"
+        ),
+        pytest.param(
+            structurer(AvailableAddOn), rb'{"sid":"x","\u0073id":"x"}', "sid", id="escaped"
+        ),
+        pytest.param(
+            read_page, as_json(PAGE)[:-1] + b',"meta":%b}' % as_json(META), "meta", id="meta"
+        ),
+        pytest.param(read_page, as_json(PAGE)[:-1] + b',"extensions":[]}', "extensions", id="page"),
+        pytest.param(
+            read_page,
+            b'{"extensions":[%b],"meta":%b}' % (EXTENSION_TWICE, as_json(META)),
+            "sid",
+            id="item",
+        ),
+    ],
+)
+def test_a_name_that_stands_twice_is_refused(
+    structure: Callable[[bytes], object], body: bytes, name: str
+) -> None:
+    """Two readers of such a body, one of them a guard, may see two different bodies."""
+    error = refusal(structure, body)
+    assert not error.incomplete
+    assert error.problem == f"an object has a name twice: {name}"
+
+
+def test_unknown_names_and_what_looks_like_one_are_no_second_names() -> None:
+    body = as_json({**EXAMPLES[Extension], "new": '":', "friendly_name": 'a "b": c'})
+    assert structurer(Extension)(body).friendly_name == 'a "b": c'
 
 
 def test_a_field_whose_name_is_written_with_escapes_is_that_field() -> None:

@@ -220,7 +220,7 @@ class Transport:
                 )
             raise error
         if isinstance(error, ApiError) and error.retry_after is not None:
-            self._budget.pause(error.retry_after)
+            self._budget.pause(min(wait, error.retry_after))
         left = call.ends_at - self._loop.time()
         if wait >= left:
             error.not_retried = f"the next wait, {wait:.3g} s, is not within the {left:.3g} s left"

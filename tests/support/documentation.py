@@ -2,7 +2,8 @@
 
 =============  ======================================================================
 ``python``     is executed; ``await`` may stand at the top level; a page's blocks
-               share one namespace, one event loop and one empty directory
+               share one namespace, one event loop and one empty directory;
+               with a caption it is not executed, but is the file of that name
 ``output``     must be what the ``python`` block before has printed
 ``console``    each ``$ command`` must succeed; where output follows, it must be that
 =============  ======================================================================
@@ -83,6 +84,9 @@ def documentation_page(
 
 def run_python(example: Example) -> None:
     page: Page = example.namespace["documentation_page"]
+    if file := example.region.lexemes.get("options", {}).get("caption"):
+        Path(file).write_text(example.parsed)
+        return
     # The empty lines give tracebacks the line numbers of the page.
     source = "\n" * (example.line + example.parsed.line_offset) + example.parsed
     code = compile(source, example.path, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)

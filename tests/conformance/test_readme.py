@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
 import pytest
@@ -22,7 +22,7 @@ ELSEWHERE = "https://elsewhere.invalid/v1/AvailableAddOns"
 @contextlib.asynccontextmanager
 async def vendors_client(
     respond: Callable[[Request], Answer], **settings: Any
-) -> AsyncIterator[tuple[Any, list[tuple[str, Any]]]]:
+) -> AsyncGenerator[tuple[Any, list[tuple[str, Any]]], None]:
     """Give the vendor's client, whatever it asks for, and whom, with which credentials."""
     asked: list[tuple[str, Any]] = []
     async with Wire(respond) as wire, async_http.AsyncTwilioHttpClient(**settings) as http:

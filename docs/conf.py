@@ -18,7 +18,8 @@ html_title = f"marketplace-async {version}"
 myst_enable_extensions = ["colon_fence", "deflist", "fieldlist"]
 myst_heading_anchors = 3
 # The tests compare what is printed; nobody wants to copy that, nor the prompt.
-copybutton_exclude = ".linenos, .gp, .go"
+copybutton_prompt_text = "$ "
+copybutton_line_continuation_character = "\\"
 copybutton_selector = "div:not(.highlight-output) > div.highlight > pre"
 
 # Docstrings: single backticks name an object, wherever it is.

@@ -159,13 +159,16 @@ class RequestTimeoutError(MarketplaceError, TimeoutError):
     def __init__(
         self, waited_for: str, seconds: float, last_error: MarketplaceError | None = None
     ) -> None:
-        super().__init__(waited_for, seconds, last_error)
+        super().__init__(waited_for)  # an OSError takes a second argument for its strerror
         self.waited_for = waited_for
         """What took too long."""
         self.seconds = seconds
         """The time-out that passed, in seconds."""
         self.last_error = last_error
         """The error of the last attempt that ended by itself, if one did."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.waited_for, self.seconds, self.last_error), vars(self)
 
     def reason(self) -> str:
         text = f"{self.waited_for} took longer than {self.seconds:g} s"

@@ -209,6 +209,12 @@ def test_errors_made_with_named_arguments_survive_pickling_too() -> None:
         assert facts(again) == facts(error)
 
 
+@each_error
+def test_no_argument_passes_for_the_number_of_a_system_error(error: MarketplaceError) -> None:
+    if isinstance(error, OSError):
+        assert (error.errno, error.strerror, error.filename) == (None, None, None)
+
+
 def test_an_answer_counts_as_incomplete_only_if_that_is_said() -> None:
     for kind in (InvalidResponseError, ResponseTooLargeError, UntrustedPageUrlError, PageLoopError):
         assert kind("no").incomplete is False

@@ -3,7 +3,7 @@
 =============  ======================================================================
 ``python``     is executed; ``await`` may stand at the top level; a page's blocks
                share one namespace, one event loop and one empty directory;
-               with a caption it is not executed, but is the file of that name
+               with a caption it is the file of that name, for a command to run
 ``output``     must be what the ``python`` block before has printed
 ``console``    each ``$ command`` must succeed; where output follows, it must be that
 =============  ======================================================================
@@ -86,6 +86,7 @@ def run_python(example: Example) -> None:
     page: Page = example.namespace["documentation_page"]
     if file := example.region.lexemes.get("options", {}).get("caption"):
         Path(file).write_text(example.parsed)
+        executed[example.path] += 1
         return
     # The empty lines give tracebacks the line numbers of the page.
     source = "\n" * (example.line + example.parsed.line_offset) + example.parsed

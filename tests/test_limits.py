@@ -1,4 +1,5 @@
 import asyncio
+import copy
 import random
 from collections.abc import Iterable
 from typing import Any
@@ -734,7 +735,7 @@ def outage(
             if 2 <= now() < 5:
                 await asyncio.sleep(0.001)
                 down.append(limiter.statistics().limit)
-                raise type(error)(*error.args)
+                raise copy.copy(error)
             if now() > 6:
                 up.append(limiter.statistics().limit)
             await server.request()

@@ -63,14 +63,13 @@ class Watch:
     When the time is over before the block ends, the block ends with `Expired`.
     """
 
-    __slots__ = ("_cancellations", "_deadlines", "_task", "began", "expired", "when")
+    __slots__ = ("_began", "_cancellations", "_deadlines", "_task", "expired", "when")
 
     def __init__(self, deadlines: Deadlines) -> None:
         self._deadlines = deadlines
         self.expired: bool = False
         """Whether the time was over before the block ended."""
-        self.began: float = 0.0
-        """When the block was entered, in the event loop's time."""
+        self._began = 0.0
 
     def __enter__(self) -> "Watch":
         deadlines = self._deadlines
@@ -79,8 +78,8 @@ class Watch:
             raise RuntimeError("a time-out needs a task to end")
         self._task: asyncio.Task[Any] = task
         self._cancellations = task.cancelling()
-        self.began = deadlines.loop.time()
-        self.when: float = self.began + deadlines.seconds
+        self._began = deadlines.loop.time()
+        self.when: float = self._began + deadlines.seconds
         """When the time is over, in the event loop's time."""
         deadlines.watches[self] = None
         deadlines.ensure_timer(self.when)
@@ -97,6 +96,16 @@ class Watch:
         mine = self.expired and self._task.uncancel() <= self._cancellations
         if mine and exc_type is asyncio.CancelledError:
             raise Expired from exc
+
+    @property
+    def elapsed(self) -> float:
+        """How many seconds ago the block was entered."""
+        return self._deadlines.loop.time() - self._began
+
+    @property
+    def left(self) -> float:
+        """How many seconds are left, 0 or less if the time is over."""
+        return self.when - self._deadlines.loop.time()
 
     def expire(self) -> None:
         """End the block: its task is cancelled, and `__exit__` turns that into `Expired`."""

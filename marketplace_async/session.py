@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 import aiohttp
 
 from marketplace_async.errors import SessionClosedError
+from marketplace_async.exchange import Exchange
 from marketplace_async.fanout import FanOut
 from marketplace_async.limits import AdaptiveLimiter
 from marketplace_async.models import AvailableAddOn, Extension
@@ -68,16 +69,20 @@ def open_session(
             "a proxy would read the credentials, for base_url is plain http: "
             "give an aiohttp session without proxy and trust_env"
         )
-    transport = Transport(
-        origin=target,
+    exchange = Exchange(
         credentials=credentials if credentials is not None else Credentials.from_env(),
-        retry=retry,
-        limiter=limiter if limiter is not None else AdaptiveLimiter(),
         timeout=timeout,
         max_response_bytes=max_response_bytes,
+    )
+    transport = Transport(
+        exchange,
+        origin=target,
+        retry=retry,
+        limiter=limiter if limiter is not None else AdaptiveLimiter(),
+        timeout=timeout.total,
         on_retry=on_retry,
     )
-    return MarketplaceSession(transport, http, trace_configs)
+    return MarketplaceSession(exchange, transport, http, trace_configs)
 
 
 class _Connector(aiohttp.TCPConnector):
@@ -105,10 +110,12 @@ class MarketplaceSession:
 
     def __init__(
         self,
+        exchange: Exchange,
         transport: Transport,
         http: aiohttp.ClientSession | None,
         trace_configs: Sequence[aiohttp.TraceConfig],
     ) -> None:
+        self._exchange = exchange
         self._transport = transport
         self._http = http
         self._owns_http = http is None
@@ -133,7 +140,8 @@ class MarketplaceSession:
                     cookie_jar=aiohttp.DummyCookieJar(),
                     trace_configs=self._trace_configs,
                 )
-            self._transport.open(self._http)
+            self._exchange.open(self._http)
+            self._transport.open()
             self._state = "open"
         return self
 
@@ -146,6 +154,7 @@ class MarketplaceSession:
         """
         if self._state == "open":
             self._transport.close()
+            self._exchange.close()
             if self._owns_http and self._http is not None:
                 await self._http.close()
         self._state = "closed"

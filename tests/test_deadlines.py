@@ -56,11 +56,12 @@ async def test_a_block_that_takes_too_long_ends_at_its_time_with_expired() -> No
 
 
 @in_virtual_time
-async def test_a_watch_says_when_it_began_and_when_it_is_over() -> None:
+async def test_a_watch_says_how_much_of_its_time_is_over_and_how_much_is_left() -> None:
     await asyncio.sleep(3)
     with Watch(deadlines(10)) as watch:
+        assert (watch.elapsed, watch.left) == (0, 10)
         await asyncio.sleep(1)
-    assert (watch.began, watch.when) == (3, 13)
+        assert (watch.elapsed, watch.left, watch.when) == (1, 9, 13)
 
 
 @in_virtual_time

@@ -1,0 +1,196 @@
+"""One request and its answer, through aiohttp: the bytes, or one of this library's errors.
+
+The only place that does I/O. What an answer means is decided by functions of values, in
+`responses`.
+"""
+
+import asyncio
+import logging
+import sys
+from datetime import UTC, datetime
+from typing import Final
+
+import aiohttp
+from multidict import CIMultiDict, istr
+from yarl import URL
+
+from marketplace_async.deadlines import Deadlines, Expired, Watch
+from marketplace_async.errors import (
+    CertificateError,
+    ConnectionFailedError,
+    InvalidResponseError,
+    MarketplaceError,
+    RequestTimeoutError,
+    ResponseTooLargeError,
+    SessionClosedError,
+)
+from marketplace_async.responses import error_of
+from marketplace_async.settings import Credentials, Timeout
+from marketplace_async.version import __version__
+
+__all__ = ["Exchange"]
+
+logger: Final = logging.getLogger("marketplace_async")
+
+USER_AGENT: Final = f"marketplace-async/{__version__} Python/{sys.version.split()[0]}"
+ENCODINGS: Final = frozenset({"identity", "gzip", "deflate"})
+ERROR_BODY_BYTES: Final = 64 * 1024
+CONTENT_ENCODING: Final = istr("Content-Encoding")
+
+
+class _Unshown(str):
+    """The value of a header that must not show in a ``repr``.
+
+    aiohttp has the headers of a request in its exceptions and in local variables, which error
+    trackers show together with a traceback.
+    """
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'…'"
+
+
+class Exchange:
+    """Makes the requests of a session, once opened, through one `aiohttp.ClientSession`."""
+
+    def __init__(
+        self, *, credentials: Credentials, timeout: Timeout, max_response_bytes: int
+    ) -> None:
+        authorization = aiohttp.encode_basic_auth(credentials.username, credentials.password)
+        self._secrets = (authorization.split()[1].encode(), credentials.password.encode())
+        # Given to each request and not to the aiohttp session, which may be the caller's and
+        # talk to others too. Only gzip and deflate are undone piece by piece.
+        self._headers = CIMultiDict(
+            {
+                "Authorization": _Unshown(authorization),
+                "Accept": "application/json",
+                "Accept-Encoding": "gzip, deflate",
+                "User-Agent": USER_AGENT,
+            }
+        )
+        self._timeout = timeout
+        # The time of a whole attempt is watched here. ``connect`` of aiohttp would count the
+        # wait for a free connection too.
+        self._http_timeout = aiohttp.ClientTimeout(total=None, sock_connect=timeout.connect)
+        self._max_response_bytes = max_response_bytes
+
+    def open(self, http: aiohttp.ClientSession) -> None:
+        """Take the pool to send through, in the event loop that all requests are made in."""
+        self._http = http
+        self._deadlines = Deadlines(self._timeout.attempt, asyncio.get_running_loop())
+
+    def close(self) -> None:
+        """End all requests under way."""
+        self._deadlines.close()
+
+    async def get(self, url: URL, attempt: int) -> bytes:
+        """Make one request, the call's ``attempt`` from 1, and give the body of its answer.
+
+        :raises MarketplaceError: what the answer means, or why there is none.
+        """
+        status = 0
+        failure: MarketplaceError
+        watch = Watch(self._deadlines)
+        try:
+            with watch:
+                response = await self._http.request(
+                    "GET",
+                    url,
+                    headers=self._headers,
+                    timeout=self._http_timeout,
+                    allow_redirects=False,
+                    raise_for_status=False,
+                    auto_decompress=True,
+                )
+                try:
+                    status = response.status
+                    if status == 200:
+                        _check_encoding(response)
+                        body = await response.content.readany()
+                        if not response.content.at_eof():
+                            body += await _read(response, self._max_response_bytes - len(body))
+                        if len(body) <= self._max_response_bytes:
+                            return body
+                        failure = ResponseTooLargeError(
+                            f"the body is larger than {self._max_response_bytes} bytes "
+                            "(max_response_bytes)"
+                        )
+                    else:
+                        failure = await self._error(response)
+                finally:
+                    if not response.closed:  # it is after the last byte, and reusable
+                        response.close()
+        except Expired:
+            failure = RequestTimeoutError("an attempt", self._timeout.attempt)
+        except (aiohttp.ClientError, OSError, RuntimeError, ValueError) as error:
+            failure = self._translated(error)
+        finally:
+            if logger.isEnabledFor(logging.DEBUG):
+                _log(url, attempt, status, watch.elapsed)
+        # Raised here, where no exception of aiohttp is its context: theirs hold the request's
+        # headers, with the credentials.
+        raise failure
+
+    async def _error(self, response: aiohttp.ClientResponse) -> MarketplaceError:
+        try:
+            body = await _read(response, ERROR_BODY_BYTES)
+        except (aiohttp.ClientError, RuntimeError):
+            body = b""  # the status alone says what the error means
+        for secret in self._secrets:  # debugging pages show what was sent
+            body = body.replace(secret, b"...")
+        return error_of(response.status, response.headers, body, datetime.now(UTC))
+
+    def _translated(self, error: Exception) -> MarketplaceError:
+        match error:
+            case aiohttp.ClientConnectorCertificateError():
+                return CertificateError(str(error))
+            case TimeoutError():
+                return RequestTimeoutError("connecting", self._timeout.connect)
+            case RuntimeError() if self._http.closed:
+                return SessionClosedError("the aiohttp session is closed")
+            case aiohttp.ClientResponseError() if "content-encoding" in error.message:
+                return InvalidResponseError(
+                    f"the body is not encoded as asked for: {error.message}"
+                )
+            case aiohttp.ClientResponseError():  # its status is made up
+                return ConnectionFailedError(f"the answer is not HTTP: {error.message}")
+            case _:
+                failure = ConnectionFailedError(f"{type(error).__name__}: {error}")
+                if isinstance(error, ValueError):
+                    failure.not_retried = "aiohttp does not make such a request"
+                return failure
+
+
+def _check_encoding(response: aiohttp.ClientResponse) -> None:
+    if CONTENT_ENCODING in response.headers:
+        encoding = ", ".join(response.headers.getall(CONTENT_ENCODING))
+        if encoding.lower() not in ENCODINGS:
+            raise InvalidResponseError(f"the body is encoded as {encoding}, not as asked for")
+
+
+async def _read(response: aiohttp.ClientResponse, enough: int) -> bytes:
+    """Read until the end, or until there is more than enough."""
+    chunks: list[bytes] = []
+    size = 0
+    while size <= enough and (chunk := await response.content.readany()):
+        chunks.append(chunk)
+        size += len(chunk)
+    return b"".join(chunks)
+
+
+def _log(url: URL, attempt: int, status: int, seconds: float) -> None:
+    logger.debug(
+        "GET %s: %s in %.3f s, attempt %d",
+        url,
+        status or "no answer",
+        seconds,
+        attempt,
+        extra={
+            "method": "GET",
+            "url": str(url),
+            "status": status,
+            "duration": seconds,
+            "attempt": attempt,
+        },
+    )

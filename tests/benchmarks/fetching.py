@@ -19,7 +19,7 @@ from marketplace_async import Credentials, open_session
 
 IN_FLIGHT = 50
 BATCH = 500
-ROUNDS = int(os.environ.get("BENCHMARK_ROUNDS", "40"))
+ROUNDS = int(os.environ.get("BENCHMARK_ROUNDS", "120"))
 USERNAME, PASSWORD = "AC" + "0" * 32, "not-a-secret"
 
 Fetch = Callable[[], Awaitable[object]]

@@ -4,6 +4,7 @@
 ``python``     is executed; ``await`` may stand at the top level; a page's blocks
                share one namespace, one event loop and one empty directory;
                with a caption it is the file of that name, for a command to run
+``ini``        is the file that its caption names
 ``output``     must be what the ``python`` block before has printed
 ``console``    each ``$ command`` must succeed; where output follows, it must be that
 =============  ======================================================================
@@ -82,12 +83,16 @@ def documentation_page(
         yield Page(runner)
 
 
+def write_file(example: Example) -> None:
+    Path(example.region.lexemes["options"]["caption"]).write_text(example.parsed)
+    executed[example.path] += 1
+
+
 def run_python(example: Example) -> None:
-    page: Page = example.namespace["documentation_page"]
-    if file := example.region.lexemes.get("options", {}).get("caption"):
-        Path(file).write_text(example.parsed)
-        executed[example.path] += 1
+    if "caption" in example.region.lexemes.get("options", {}):
+        write_file(example)
         return
+    page: Page = example.namespace["documentation_page"]
     # The empty lines give tracebacks the line numbers of the page.
     source = "\n" * (example.line + example.parsed.line_offset) + example.parsed
     code = compile(source, example.path, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
@@ -157,6 +162,7 @@ pytest_collect_file = Sybil(
     parsers=[
         ReasonedSkipParser(),
         CodeBlockParser("python", run_python),
+        CodeBlockParser("ini", write_file),
         CodeBlockParser("output", compare_output),
         CodeBlockParser("console", run_console),
         *(

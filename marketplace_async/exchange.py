@@ -8,7 +8,7 @@ import asyncio
 import logging
 import sys
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, NoReturn
 
 import aiohttp
 from multidict import CIMultiDict, istr
@@ -74,6 +74,10 @@ class Exchange:
         # wait for a free connection too.
         self._http_timeout = aiohttp.ClientTimeout(total=None, sock_connect=timeout.connect)
         self._max_response_bytes = max_response_bytes
+
+    def __reduce__(self) -> NoReturn:
+        # Handles and pagers lead here too, and are easily handed to another process.
+        raise TypeError("a session and what it gives hold credentials and cannot be pickled")
 
     def open(self, http: aiohttp.ClientSession) -> None:
         """Take the pool to send through, in the event loop that all requests are made in."""

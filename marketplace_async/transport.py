@@ -9,7 +9,7 @@ import logging
 import random
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Final, NoReturn, TypeVar
+from typing import Any, Final, TypeVar
 
 from yarl import URL
 
@@ -73,10 +73,6 @@ class Transport:
         self._timeout = timeout
         self._on_retry = on_retry
         self._deadlines: Deadlines | None = None
-
-    def __reduce__(self) -> NoReturn:
-        # Handles and pagers hold a transport too, and are easily handed to another process.
-        raise TypeError("a session and what it gives hold credentials and cannot be pickled")
 
     def open(self) -> None:
         """Begin, in the event loop that all calls will be made in."""

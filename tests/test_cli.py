@@ -136,6 +136,8 @@ def test_listings_ask_for_as_many_as_they_are_told(command: CommandLine) -> None
         (("add-ons", "list", "--page-size", "1001"), "--page-size"),
         (("add-ons", "list", "-o", "xml"), "'xml' is not one of"),
         (("add-ons", "lst"), "lst"),
+        (("add-ons", "lists"), "list"),
+        (("catalog", "--base-url", ""), "leave out --base-url"),
         (("--frobnicate\n",), r"--frobnicate\n"),
         (("catalog", "--edge", "dublin"), "--sandbox is a server of its own"),
         (("sandbox", "--port", "99999"), "--port"),
@@ -148,6 +150,7 @@ def test_wrong_usage_is_one_line_and_exit_code_2(args: tuple[str, ...], problem:
     assert problem in ended.err
     assert ended.err.startswith("marketplace-async: ")
     assert ended.err.endswith("--help'.\n")
+    assert "?." not in ended.err
     assert ended.err.count("\n") == 1
 
 
@@ -156,6 +159,7 @@ def test_wrong_usage_is_one_line_and_exit_code_2(args: tuple[str, ...], problem:
     [
         (("--region", "not a label"), "region"),
         (("--base-url", "http://example.com"), "https"),
+        (("--base-url", ""), "--base-url must be scheme, host and port"),
         (("--base-url", "https://x.example/", "--region", "ie1"), "not both"),
     ],
     ids=str,

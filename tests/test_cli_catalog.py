@@ -1,12 +1,16 @@
+import asyncio
 import csv
+import fcntl
 import io
 import json
+import os
 import signal
+from asyncio.subprocess import PIPE
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from command_line import CommandLine, Ended, ended, sandbox_beside, until
+from command_line import COMMAND, CommandLine, Ended, ended, sandbox_beside, until
 
 from marketplace_async.sandbox import Catalog, Sandbox, add_on, extension
 
@@ -232,6 +236,37 @@ def test_a_file_that_cannot_be_written_is_one_line(command: CommandLine, tmp_pat
     assert (ended.code, ended.out) == (1, "")
     assert "No such file or directory" in ended.err
     assert ended.err.count("\n") == 1
+
+
+def test_what_is_no_regular_file_is_refused(command: CommandLine, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")  # reading from it would hang: nobody writes
+    for name in "pipe", ".":
+        ended = command("catalog", "--resume", str(tmp_path / name))
+        assert (ended.code, ended.out) == (2, "")
+        assert "not a regular file" in ended.err or "is a directory" in ended.err
+    assert command.sandbox.requests == []
+
+
+def test_a_file_that_another_run_has_is_refused(command: CommandLine, saved: Path) -> None:
+    with saved.open("ab") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        ended = command("catalog", "--resume", str(saved))
+    assert (ended.code, ended.out) == (2, "")
+    assert f"{saved} is in use" in ended.err
+    assert command("catalog", "--resume", str(saved)).code == 0
+
+
+async def test_the_file_that_the_output_goes_to_is_refused(
+    command: CommandLine, saved: Path
+) -> None:
+    with saved.open("w+b") as output:
+        process = await asyncio.create_subprocess_exec(
+            *COMMAND, "--sandbox", "catalog", "--resume", str(saved), stdout=output, stderr=PIPE
+        )
+        _, complaint = await process.communicate()
+        assert output.read() == b""
+    assert process.returncode == 2
+    assert b"is in use" in complaint
 
 
 def test_an_add_on_that_is_saved_twice_is_printed_once(command: CommandLine, saved: Path) -> None:

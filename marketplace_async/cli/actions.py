@@ -1,17 +1,16 @@
 """What each command does. Loaded when one runs, for this loads the HTTP library."""
 
 import asyncio
-import os
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, aclosing, nullcontext
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-from marketplace_async import Credentials, MarketplaceSession, Pager
+from marketplace_async import MarketplaceSession, Pager
 from marketplace_async.cli.catalog import Filter, Tally, print_catalog
 from marketplace_async.cli.exits import CommandError, Exit
-from marketplace_async.cli.journal import Journal
+from marketplace_async.cli.journal import NOWHERE, Journal
 from marketplace_async.cli.printing import ADD_ON, ADD_ONS, CATALOG, EXTENSION, EXTENSIONS, Printer
 from marketplace_async.cli.stdout import Stdout
 from marketplace_async.cli.terminal import may_show_progress
@@ -25,9 +24,6 @@ __all__ = [
     "list_extensions",
     "serve_sandbox",
 ]
-
-# Made up, and for a sandbox alone. Named as an API key, for those variables come first.
-SANDBOX_CREDENTIALS: Final = Credentials("SK" + 32 * "a", "sandbox")
 
 
 async def list_add_ons(
@@ -92,7 +88,7 @@ async def catalog(
     :raises CommandError: some are missing.
     """
     # Without a file to save in, there is one that is always empty.
-    with Journal(resume or Path(os.devnull)) as journal:
+    with Journal(resume or NOWHERE) as journal:
         async with Printer(CATALOG, output) as printer:
             with _progress(printer) as show:
                 tally = await print_catalog(
@@ -125,11 +121,11 @@ async def serve_sandbox(port: int) -> None:
     # Here, because no other command needs a server.
     from marketplace_async.sandbox import Sandbox
 
-    async with Sandbox(port=port, credentials=SANDBOX_CREDENTIALS) as sandbox:
+    async with Sandbox(port=port) as sandbox:
         await Stdout().write(
             f"# A sandbox listens at {sandbox.url} until Ctrl-C. In another shell:\n"
-            f"export TWILIO_API_KEY={SANDBOX_CREDENTIALS.username}\n"
-            f"export TWILIO_API_SECRET={SANDBOX_CREDENTIALS.password}\n"
+            f"export TWILIO_API_KEY={sandbox.credentials.username}\n"
+            f"export TWILIO_API_SECRET={sandbox.credentials.password}\n"
             f"marketplace-async --base-url {sandbox.url} catalog\n".encode()
         )
         await asyncio.Event().wait()

@@ -87,7 +87,9 @@ def exit_code(program: click.Command, args: Sequence[str] | None, name: str) -> 
         return Exit.USAGE
     except click.UsageError as error:
         command = error.ctx.command_path if error.ctx else name
-        complain(f"{error.format_message().rstrip('.')}. See '{command} --help'.")
+        message = error.format_message().rstrip(".")
+        end = "" if message.endswith("?") else "."
+        complain(f"{message}{end} See '{command} --help'.")
         return Exit.USAGE
     except CommandError as error:
         complain(str(error))

@@ -1,9 +1,12 @@
 """The file that lets a run over the catalogue be continued: a line for each finished Add-on."""
 
+import os
+import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Final
+from typing import BinaryIO, Final
 
 import attrs
 import click
@@ -12,9 +15,14 @@ from marketplace_async import AvailableAddOn, Extension, InvalidResponseError
 from marketplace_async.cli.formats import JsonLines
 from marketplace_async.conversion import converter, structurer
 
-__all__ = ["Entry", "Journal"]
+if sys.platform != "win32":
+    import fcntl
+
+__all__ = ["NOWHERE", "Entry", "Journal"]
 
 LINE_START: Final = b'{"sid":"XB'
+NOWHERE: Final = Path(os.devnull)
+"""Holds nothing and keeps nothing."""
 
 
 @attrs.frozen
@@ -40,13 +48,19 @@ class Journal:
     Open while its ``with`` block runs. Only SIDs are kept in memory.
 
     :raises OSError: the file cannot be opened, here or where it is read or written.
+    :raises click.UsageError: it is no regular file, or another run or the output has it.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._sids: set[str] = set()
+        if path != NOWHERE and path.exists() and not path.is_file():
+            raise click.UsageError(f"{path} is not a regular file, which --resume needs")
         # Opened before anything is requested for it in vain.
         self._file = path.open("ab")
+        if path != NOWHERE and not _lock(self._file):
+            self._file.close()
+            raise click.UsageError(f"{path} is in use, by another run or for the output")
 
     def __contains__(self, sid: str) -> bool:
         return sid in self._sids
@@ -92,6 +106,19 @@ class Journal:
         traceback: TracebackType | None,
     ) -> None:
         self._file.close()
+
+
+def _lock(file: BinaryIO) -> bool:
+    """Keep other runs from the file until it is closed; say whether it was free."""
+    with suppress(OSError):  # standard output is no file
+        if os.path.sameopenfile(sys.stdout.fileno(), file.fileno()):
+            return False
+    if sys.platform != "win32":
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return False
+    return True
 
 
 def _is_cut(line: bytes) -> bool:

@@ -38,7 +38,7 @@ class ConnectionOptions(dict[str, Any]):
 
 def _remember(ctx: click.Context, parameter: click.Parameter, value: object) -> None:
     # In front of the command or behind it: both write into the same object.
-    if value and parameter.name:
+    if value not in (None, False) and parameter.name:
         ctx.ensure_object(ConnectionOptions)[parameter.name] = value
 
 

@@ -65,8 +65,10 @@ def run_on_session(
 async def _session(connection: Connection, stack: AsyncExitStack) -> MarketplaceSession:
     elsewhere = connection.base_url, connection.region, connection.edge
     if connection.sandbox:
-        if any(elsewhere):
-            raise click.UsageError("--sandbox is a server of its own; leave out the other.")
+        if elsewhere != (None, None, None):
+            raise click.UsageError(
+                "--sandbox is a server of its own; leave out --base-url, --region and --edge."
+            )
         # Here, because most commands need no server.
         from marketplace_async.sandbox import Sandbox
 
@@ -80,7 +82,7 @@ async def _session(connection: Connection, stack: AsyncExitStack) -> Marketplace
     try:
         return open_session(credentials, base_url=base_url, region=region, edge=edge)
     except ValueError as error:
-        raise click.UsageError(str(error)) from None
+        raise click.UsageError(str(error).replace("base_url", "--base-url")) from None
 
 
 def run(coroutine: Coroutine[Any, Any, None]) -> None:

@@ -18,8 +18,8 @@ from marketplace_async.settings import Credentials
 
 __all__ = ["Sandbox"]
 
-# Made up; they open nothing but a sandbox.
-_CREDENTIALS: Final = Credentials("AC" + 32 * "a", "sandbox")
+# Made up; they open nothing but a sandbox. An API key, for its variables come first.
+_CREDENTIALS: Final = Credentials("SK" + 32 * "a", "sandbox")
 
 _COMPRESSED_FROM: Final = 1_400  # bytes; less fits into one packet as it is
 _SHUTDOWN_SECONDS: Final = 0.1  # for a client that does not read what it is sent

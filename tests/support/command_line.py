@@ -25,6 +25,7 @@ from marketplace_async.cli import main
 from marketplace_async.sandbox import Catalog, Sandbox
 
 __all__ = [
+    "COMMAND",
     "CommandLine",
     "Ended",
     "Terminal",

@@ -20,6 +20,7 @@ import contextlib
 import doctest
 import inspect
 import io
+import itertools
 import os
 import re
 import subprocess
@@ -92,6 +93,7 @@ def run_python(example: Example) -> None:
     if "caption" in example.region.lexemes.get("options", {}):
         write_file(example)
         return
+    refuse_what_cannot_be_pasted(example.parsed)
     page: Page = example.namespace["documentation_page"]
     # The empty lines give tracebacks the line numbers of the page.
     source = "\n" * (example.line + example.parsed.line_offset) + example.parsed
@@ -103,6 +105,16 @@ def run_python(example: Example) -> None:
             page.runner.run(result)
     page.printed = printed.getvalue()
     executed[example.path] += 1
+
+
+def refuse_what_cannot_be_pasted(source: str) -> None:
+    """Have an empty line behind each indented block: at a prompt, that is what ends it."""
+    lines = source.splitlines()
+    statements = ast.parse(source).body
+    for statement, following in itertools.pairwise(statements):
+        if hasattr(statement, "body") and statement.end_lineno is not None:
+            behind = lines[statement.end_lineno]
+            assert not behind.strip(), f"an empty line should stand before {ast.unparse(following)}"
 
 
 def compare_output(example: Example) -> str | None:

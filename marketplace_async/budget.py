@@ -10,7 +10,7 @@ Three rules, each known from the field's clients and measured here under load:
   calls at most wait and retry; the others stand by without using up their attempts. One
   success lets all go on, each after its own jittered wait. This is what lets hundreds of calls
   outlive an outage of seconds within that quota.
-* **One pause for all.** A ``Retry-After`` given to one call holds the others back too.
+* **One pause for all.** A ``Retry-After`` that one call waits for holds the others back too.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""Everything that this library raises on its own account.
+"""What goes wrong with calls; settings of a wrong type or value are `TypeError`, `ValueError`.
 
 ::
 
@@ -163,7 +163,7 @@ class RequestTimeoutError(MarketplaceError, TimeoutError):
         self.waited_for = waited_for
         """What took too long."""
         self.seconds = seconds
-        """The time-out that passed, in seconds."""
+        """The time-out that passed, or would have, in seconds."""
         self.last_error = last_error
         """The error of the last attempt that ended by itself, if one did."""
 

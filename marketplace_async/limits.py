@@ -129,8 +129,8 @@ class AdaptiveLimiter:
        limit, so that finding it costs no throughput. The refusals of one burst count as one,
        which takes half of the limit at the most.
     3. It stays there for some rounds of answers, then grows by one, and ever faster as long as
-       nothing is refused. Where already the one more is, it stays twice as long the next time,
-       16 rounds at the most: a steady server refuses next to nothing.
+       nothing is refused. If the very first step up is, it stays twice as long the next
+       time, 16 rounds at the most: a steady server refuses next to nothing.
     4. To be refused without having grown means that the server admits less, or that others
        take their share. Then it yields its square root more, and soon tries again: a large
        share yields more than a small one, so that clients who know nothing of each other end

@@ -73,7 +73,10 @@ class Page(Generic[T]):
 
     @property
     def next_page_url(self) -> str | None:
-        """The URL to resume from after this page, ``None`` after the last."""
+        """The URL of the page after this one, ``None`` if the API has none.
+
+        Resume from it only after a whole page: what a limit cut off is not on the next one.
+        """
         return self.meta.next_page_url
 
 
@@ -127,7 +130,10 @@ class Pager(Generic[T]):
         return [item async for item in self]
 
     async def first(self) -> T | None:
-        """Give the first item, ``None`` if there is none. The request asks for one alone."""
+        """Give the first item, ``None`` if there is none.
+
+        The request asks for one alone, unless ``resume_from`` settles the page size.
+        """
         if self._limit == 0:
             return None
         async for item in attrs.evolve(self, limit=1, prefetch=0):
@@ -135,7 +141,7 @@ class Pager(Generic[T]):
         return None
 
     def _first_query(self) -> str:
-        # Left out, the API's own default of 50 holds.
+        # With neither, the API's own default of 50 holds.
         size = self._page_size
         if self._limit is not None:
             size = min(size or PAGE_SIZE_MAX, self._limit)
@@ -148,8 +154,8 @@ class PageIterator(Generic[T]):
     It stays where it is when a page fails: the next `__anext__` asks for the same page.
     """
 
-    __slots__ = ("_busy", "_left", "_next_url", "_path", "_requested", "_sids", "_structure",
-                 "_transport", "_without_news")  # fmt: skip
+    __slots__ = ("_busy", "_closed", "_left", "_next_url", "_path", "_requested", "_sids",
+                 "_structure", "_transport", "_without_news")  # fmt: skip
 
     def __init__(
         self,
@@ -168,6 +174,7 @@ class PageIterator(Generic[T]):
         self._sids: set[str] = set()
         self._without_news = 0
         self._busy = False
+        self._closed = False
 
     def __aiter__(self) -> "PageIterator[T]":
         return self
@@ -185,7 +192,7 @@ class PageIterator(Generic[T]):
             self._busy = False
         # Hashes stay small where a listing of millions would keep thousands of long URLs.
         self._requested.add(hash(path_and_query))
-        self._next_url = meta.next_page_url
+        self._next_url = None if self._closed else meta.next_page_url
         items = self._news(items)
         self._without_news = 0 if items else self._without_news + 1
         if self._left is not None:
@@ -195,6 +202,7 @@ class PageIterator(Generic[T]):
 
     async def aclose(self) -> None:
         """End the iteration."""
+        self._closed = True
         self._next_url = None
 
     def _followed(self, url: str) -> str:

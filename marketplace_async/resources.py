@@ -129,9 +129,9 @@ class Extensions:
         """Give the pager over the Extensions; nothing is sent until it is iterated.
 
         ``limit`` is how many items to give at the most, ``page_size`` how many to ask for at
-        once (1 to 1000; the API's default is 50), ``resume_from`` a ``next_page_url`` stored
-        earlier, which then settles the page size, and ``prefetch`` how many pages to read
-        ahead.
+        once, 1 to 1000 (by default the limit, or the API's 50 if there is none),
+        ``resume_from`` a ``next_page_url`` stored earlier, which then settles the page size,
+        and ``prefetch`` how many pages to read ahead.
 
         :raises ValueError: a number is out of bounds.
         :raises UntrustedPageUrlError: ``resume_from`` is not a page of this listing.

@@ -57,6 +57,7 @@ def open_session(
     * ``on_retry``: called before each wait for a retry; what it raises ends the call.
 
     :raises MissingCredentialsError: no credentials are given or in the environment.
+    :raises TypeError: a setting is of a wrong type.
     :raises ValueError: a setting is out of bounds, or two contradict each other.
     """
     check_whole_number("max_response_bytes", max_response_bytes, 1)
@@ -187,6 +188,10 @@ class MarketplaceSession:
         Inputs are taken as there is room: memory holds ``max_in_flight`` of them, however many
         there are. How many requests are really under way is up to the session's limiter.
         Use the result as ``async with ... as outcomes: async for outcome in outcomes``.
+        What ``function`` raises is the ``error`` of its outcome.
+
+        :raises TypeError: ``inputs`` cannot be iterated; ``max_in_flight`` is no whole number.
+        :raises ValueError: ``max_in_flight`` is below 1.
         """
         return FanOut(function, inputs, max_in_flight=max_in_flight)
 
@@ -200,7 +205,8 @@ class MarketplaceSession:
 
         The Add-ons are SIDs, `AvailableAddOn` models or handles, so that
         ``extensions_across(marketplace.available_add_ons.list())`` covers the catalogue.
-        An outcome's error, if any, is a `MarketplaceError`.
+        An outcome's error, if any, is a `MarketplaceError`, or
+        ``concurrent.futures.CancelledError`` if somebody cancelled the call.
 
         :raises TypeError: the Add-ons are a single string, whose characters are none.
         """
@@ -208,7 +214,7 @@ class MarketplaceSession:
             raise TypeError(f"give several Add-ons, such as [{add_ons!r}], and not one string")
 
         async def extensions(add_on: AddOn) -> tuple[Extension, ...]:
-            sid = add_on if isinstance(add_on, str) else add_on.sid
+            sid: Any = getattr(add_on, "sid", add_on)
             handle = self.available_add_ons(sid)
             return tuple(await handle.extensions.list(page_size=1000).to_list())
 

@@ -56,6 +56,7 @@ class Credentials:
         ``TWILIO_ACCOUNT_SID`` and ``TWILIO_AUTH_TOKEN``.
 
         :raises MissingCredentialsError: neither pair is set.
+        :raises ValueError: they cannot be sent: not printable, or a colon in the user name.
         """
         for username, password in (
             ("TWILIO_API_KEY", "TWILIO_API_SECRET"),

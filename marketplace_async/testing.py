@@ -59,7 +59,9 @@ def sandbox_beside(catalog: Catalog | None = None) -> Generator[Sandbox]:
             async with Sandbox(catalog) as sandbox:
                 started.set_result((sandbox, lambda: loop.call_soon_threadsafe(end.set)))
                 await end.wait()
-        except OSError as error:
+        except BaseException as error:  # whatever it is, it is for who waits
+            if started.done():
+                raise
             started.set_exception(error)
 
     thread = threading.Thread(target=asyncio.run, args=(run(),), name="marketplace sandbox")

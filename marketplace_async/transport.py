@@ -29,7 +29,7 @@ __all__ = ["Limiter", "Transport"]
 T = TypeVar("T")
 
 Limiter = AbstractAsyncContextManager[Any, bool | None]
-"""What is entered around each attempt and sees its error pass."""
+"""What is entered around each attempt, sees its error pass, and must not swallow it."""
 
 logger: Final = logging.getLogger("marketplace_async")
 
@@ -173,7 +173,8 @@ class Transport:
         return wait
 
     async def _attempt(self, call: _Call, structure: Callable[[bytes], T]) -> T:
-        while True:
+        body = None
+        while body is None:
             if self._budget.is_paused:
                 await self._sit_out_the_pause(call)
             try:
@@ -182,9 +183,10 @@ class Transport:
                         raise _HeldBack
                     call.attempts += 1
                     body = await self._exchange.get(call.url, call.attempts)
-                break
             except _HeldBack:
                 continue
+            if body is None:  # pyright: ignore[reportUnnecessaryComparison]  # a caller's may
+                raise RuntimeError("the limiter swallowed the error of an attempt")
         structured = structure(body)
         self._budget.succeeded()
         return structured
@@ -193,10 +195,10 @@ class Transport:
         while (pause := self._budget.pause_left) > 0:
             left = call.watch.left
             if pause >= left:
-                error = RequestTimeoutError(
-                    f"the pause of {pause:.3g} s that the API asked of this session", left
+                error = RequestTimeoutError("the call", self._timeout, call.error)
+                error.not_retried = (
+                    f"the API asked for a pause of {pause:.3g} s, and {left:.3g} s are left"
                 )
-                error.not_retried = "the call would be over before the pause"
                 raise error
             # All wait for the same moment, and must not start together.
             await asyncio.sleep(pause + random.random() * self._retry.wait_initial)

@@ -158,7 +158,7 @@ async def test_a_call_that_would_be_over_before_a_pause_of_the_session_fails_at_
         await failure(session)
         caught = await failure(session)
     assert isinstance(caught, RequestTimeoutError)
-    assert "that the API asked of this session took longer than" in str(caught)
+    assert "; not retried: the API asked for a pause of" in str(caught)
     assert caught.attempts == 0
 
 

@@ -1,5 +1,6 @@
 """What becomes of a listing when its pages lead astray, repeat themselves or say nothing."""
 
+import asyncio
 import itertools
 from typing import Any
 
@@ -303,3 +304,16 @@ async def test_a_page_that_fails_for_good_is_an_error_from_which_one_can_resume(
         assert caught.url is not None
         broken = False
         assert await read(listing(session, resume_from=caught.url)) == ([3], None)
+
+
+async def test_closing_during_a_request_ends_the_iteration_for_good() -> None:
+    more = page([1], next_page_url=f"{CANONICAL}{PATH}?Page=1")
+    async with Wire(lambda _: answer(more)) as wire, wire.session() as session:
+        pages = listing(session).pages()
+        under_way = asyncio.ensure_future(anext(pages))
+        await wire.until(lambda: wire.requests)
+        await pages.aclose()
+        await under_way
+        with pytest.raises(StopAsyncIteration):
+            await anext(pages)
+    assert len(wire.requests) == 1

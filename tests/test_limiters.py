@@ -304,3 +304,18 @@ async def test_the_adaptive_one_does_not_learn_from_what_is_not_found() -> None:
         ended = await asyncio.gather(*calls, return_exceptions=True)
     assert [type(end) for end in ended] == [NotFoundError] * 32
     assert limiter.statistics().limit == 16
+
+
+class Swallowing:
+    async def __aenter__(self) -> None: ...
+
+    async def __aexit__(self, *_: object) -> bool:
+        return True
+
+
+async def test_a_limiter_that_swallows_errors_is_found_out(sandbox: Sandbox) -> None:
+    sandbox.fail_next(404)
+    limiter: Any = Swallowing()
+    async with on(sandbox, limiter) as marketplace:
+        with pytest.raises(RuntimeError, match="the limiter swallowed the error of an attempt"):
+            await marketplace.available_add_ons.list().first()

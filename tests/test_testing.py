@@ -2,11 +2,12 @@
 
 import asyncio
 import threading
+from typing import Any
 
 import pytest
 
 from marketplace_async import MarketplaceSession, NotFoundError, RateLimitError
-from marketplace_async.sandbox import Catalog, Sandbox
+from marketplace_async.sandbox import Catalog, Sandbox, add_on
 from marketplace_async.testing import sandbox_beside, without_waits
 
 
@@ -64,4 +65,13 @@ def test_a_sandbox_that_cannot_listen_says_so(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(Sandbox, "start", refuse)
     with pytest.raises(OSError, match="in use"), sandbox_beside():
+        pass
+
+
+def test_a_catalogue_that_is_none_is_refused_and_nothing_hangs() -> None:
+    wrong: Any = [add_on()]
+    with (
+        pytest.raises(TypeError, match="catalog should be a Catalog, not list"),
+        sandbox_beside(wrong),
+    ):
         pass

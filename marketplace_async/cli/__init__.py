@@ -1,7 +1,7 @@
 """The command line ``marketplace-async``, an optional extra on click and rich.
 
-It uses the public API alone. What a user may rely on, exit codes included, is in
-``docs/command-line.md``.
+It stands on the public API, and on the converter and the SID checks below it. What a user may
+rely on, exit codes included, is in ``docs/command-line.md``.
 """
 
 import sys

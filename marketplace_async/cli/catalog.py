@@ -43,7 +43,7 @@ class Filter:
     """Is in the name of the product."""
 
     search: str
-    """Is in a name of the Extension, or in the name or description of its Add-on."""
+    """Is in a name of the Extension or its product, or in the name or description of its Add-on."""
 
     def records(self, entry: Entry) -> list[Record]:
         """Give those of an Add-on as plain data, with the Add-on's name."""

@@ -138,7 +138,8 @@ def fetch_extension(add_on: str, extension: str, output: str | None) -> None:
     "--search",
     default="",
     metavar="TEXT",
-    help="Only Extensions with TEXT in a name, or in the name or description of their Add-on.",
+    help="Only Extensions with TEXT in a name, of their product or Add-on too, or in the Add-on's "
+    "description.",
 )
 @click.option(
     "--resume",

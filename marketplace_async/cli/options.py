@@ -78,7 +78,7 @@ def listing_options(command: F) -> F:
         "--page-size",
         type=click.IntRange(1, 1000),
         metavar="N",
-        help="Items to request at once, 1 to 1000.  [default: 50, the API's]",
+        help="Items to request at once, 1 to 1000.  [default: the limit, or the API's 50]",
     )
     limit = click.option(
         "--limit", type=click.IntRange(min=0), metavar="N", help="Stop after N items."

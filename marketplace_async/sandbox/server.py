@@ -45,6 +45,7 @@ class Sandbox(ScriptedFaults):
     :param seed: decides which requests these are and how each fails.
     :param public_base_url: what URLs in answers begin with where a proxy stands in front; the
         sandbox's own address unless given.
+    :raises TypeError: ``catalog`` is none.
     :raises ValueError: a number is out of range.
 
     ``latency``, ``max_concurrent``, ``retry_after`` and ``failure_rate`` are attributes too
@@ -66,6 +67,8 @@ class Sandbox(ScriptedFaults):
         public_base_url: str | None = None,
     ) -> None:
         super().__init__()
+        if not isinstance(catalog, Catalog | None):  # pyright: ignore[reportUnnecessaryIsInstance]  # a list is soon given
+            raise TypeError(f"catalog should be a Catalog, not {type(catalog).__name__}")
         if latency < 0:
             raise ValueError(f"latency should be at least 0 seconds, not {latency}")
         if max_concurrent is not None and max_concurrent < 1:

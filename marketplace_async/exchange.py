@@ -8,7 +8,7 @@ import asyncio
 import logging
 import sys
 from datetime import UTC, datetime
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
 import aiohttp
 from multidict import CIMultiDict, istr
@@ -35,6 +35,8 @@ logger: Final = logging.getLogger("marketplace_async")
 USER_AGENT: Final = f"marketplace-async/{__version__} Python/{sys.version.split()[0]}"
 ENCODINGS: Final = frozenset({"identity", "gzip", "deflate"})
 ERROR_BODY_BYTES: Final = 64 * 1024
+# What is shorter stands in ordinary words too. Twilio's secrets have 32 characters.
+SECRET_LENGTH: Final = 6
 CONTENT_ENCODING: Final = istr("Content-Encoding")
 
 
@@ -58,7 +60,9 @@ class Exchange:
         self, *, credentials: Credentials, timeout: Timeout, max_response_bytes: int
     ) -> None:
         authorization = aiohttp.encode_basic_auth(credentials.username, credentials.password)
-        self._secrets = (authorization.split()[1].encode(), credentials.password.encode())
+        # Without the padding, which is often escaped where a request is sent back.
+        basic = authorization.split()[1].rstrip("=")
+        self._secrets = tuple(s for s in (basic, credentials.password) if len(s) >= SECRET_LENGTH)
         # Given to each request and not to the aiohttp session, which may be the caller's and
         # talk to others too. Only gzip and deflate are undone piece by piece.
         self._headers = CIMultiDict(
@@ -94,6 +98,7 @@ class Exchange:
         :raises MarketplaceError: what the answer means, or why there is none.
         """
         status = 0
+        response: aiohttp.ClientResponse | None = None
         failure: MarketplaceError
         watch = Watch(self._deadlines)
         try:
@@ -126,7 +131,10 @@ class Exchange:
                     if not response.closed:  # it is after the last byte, and reusable
                         response.close()
         except Expired:
-            failure = RequestTimeoutError("an attempt", self._timeout.attempt)
+            if response is None or status == 200:
+                failure = RequestTimeoutError("an attempt", self._timeout.attempt)
+            else:  # the status alone says what the error means
+                failure = error_of(status, response.headers, b"", datetime.now(UTC))
         except (aiohttp.ClientError, OSError, RuntimeError, ValueError) as error:
             failure = self._translated(error)
         finally:
@@ -136,13 +144,29 @@ class Exchange:
         # headers, with the credentials.
         raise failure
 
+    def clean(self, error: MarketplaceError) -> None:
+        """Cut the credentials out of an error: debugging pages send back what they were sent."""
+        error.args = self._cleaned(error.args)
+        vars(error).update(self._cleaned(vars(error)))
+
+    def _cleaned(self, value: Any) -> Any:
+        kind = type(value)
+        if kind is str:
+            for secret in self._secrets:
+                value = value.replace(secret, "...")
+        elif kind in (tuple, list):
+            value = kind(map(self._cleaned, value))
+        elif kind is dict:
+            value = {self._cleaned(name): self._cleaned(item) for name, item in value.items()}
+        return value
+
     async def _error(self, response: aiohttp.ClientResponse) -> MarketplaceError:
         try:
             body = await _read(response, ERROR_BODY_BYTES)
         except (aiohttp.ClientError, RuntimeError):
-            body = b""  # the status alone says what the error means
-        for secret in self._secrets:  # debugging pages show what was sent
-            body = body.replace(secret, b"...")
+            body = b""  # as above
+        for secret in self._secrets:  # here too, lest a part is left where the text is cut
+            body = body.replace(secret.encode(), b"...")
         return error_of(response.status, response.headers, body, datetime.now(UTC))
 
     def _translated(self, error: Exception) -> MarketplaceError:

@@ -116,6 +116,7 @@ class Transport:
                     try:
                         return await self._attempt(call, structure)
                     except MarketplaceError as error:
+                        self._exchange.clean(error)
                         call.error = _about(call, error)
                     await self._back_off(call, call.error)
         except Expired:

@@ -20,6 +20,7 @@ from wire import (
     CLOSE,
     EXTENSION,
     RESET,
+    STALL,
     Answer,
     Wire,
     answer,
@@ -267,6 +268,17 @@ async def test_an_error_is_what_its_status_says_whatever_its_body(status: int) -
             assert str(caught).isprintable()
         answers.append(HEALTHY)
         assert await fetch(session) == EXTENSION
+
+
+async def test_the_status_counts_even_if_the_rest_never_comes() -> None:
+    stalling = (head(401, Content_Length=99), b'{"code":', STALL)
+    async with (
+        Wire(answers_in_turn(stalling)) as wire,
+        wire.session(timeout=Timeout(attempt=0.2)) as session,
+    ):
+        caught = await failure(session)
+    assert isinstance(caught, AuthenticationError)
+    assert caught.attempts == 1
 
 
 async def test_the_beginning_of_an_error_page_is_shown() -> None:

@@ -4,8 +4,10 @@ The tests of faults run with the same look-out, the fixture ``nothing_leaks``.
 """
 
 import asyncio
+import base64
 import contextlib
 import copy
+import json
 import pickle
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -292,3 +294,38 @@ async def test_a_server_that_sends_back_what_it_was_sent_does_not_make_errors_sh
 
     async with Wire(respond) as wire, wire.session(retry=quick(2)) as session:
         assert "user-agent" in str(await failure(session))
+
+
+BASIC_TOKEN = (
+    base64.b64encode(f"{CREDENTIALS.username}:{CREDENTIALS.password}".encode()).decode().rstrip("=")
+)
+
+
+def authorization(request: Request) -> str:
+    return request.headers["authorization"]
+
+
+ECHOES: dict[str, Callable[[Request], Answer]] = {
+    "escaped padding": lambda request: answer(
+        json.dumps({"message": authorization(request)}).replace("=", "\\u003d").encode(), 400
+    ),
+    "escaped slash": lambda _: answer(
+        json.dumps({"message": CREDENTIALS.password}).replace("/", r"\/").encode(), 400
+    ),
+    "Location": lambda _: answer(b"", 302, Location=f"https://x/?u={CREDENTIALS.password}"),
+    "request id": lambda request: answer(b"", 500, Twilio_Request_Id=authorization(request)),
+    "encoding": lambda request: answer(b"", Content_Encoding=authorization(request)),
+    "not HTTP": lambda request: b"GOT " + authorization(request).encode() + b"\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("respond", ECHOES.values(), ids=ECHOES)
+async def test_whatever_way_a_server_sends_it_back_errors_do_not_show_it(
+    respond: Callable[[Request], Answer],
+) -> None:
+    async with Wire(respond) as wire, wire.session(retry=RetryPolicy.off()) as session:
+        error = await failure(session)
+    assert "..." in str(error)
+    for shown in (str(error), repr(error), repr(vars(error)), pickle.dumps(error, 0).decode()):
+        assert not secrets_in(shown)
+        assert BASIC_TOKEN not in shown

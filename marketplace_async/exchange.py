@@ -7,8 +7,9 @@ The only place that does I/O. What an answer means is decided by functions of va
 import asyncio
 import logging
 import sys
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, cast
 
 import aiohttp
 from multidict import CIMultiDict, istr
@@ -149,15 +150,17 @@ class Exchange:
         error.args = self._cleaned(error.args)
         vars(error).update(self._cleaned(vars(error)))
 
-    def _cleaned(self, value: Any) -> Any:
-        kind = type(value)
-        if kind is str:
+    def _cleaned(self, value: object) -> Any:
+        if isinstance(value, str):
             for secret in self._secrets:
                 value = value.replace(secret, "...")
-        elif kind in (tuple, list):
-            value = kind(map(self._cleaned, value))
-        elif kind is dict:
-            value = {self._cleaned(name): self._cleaned(item) for name, item in value.items()}
+            return value
+        if isinstance(value, Mapping):
+            named = cast("Mapping[str, Any]", value)
+            return {self._cleaned(name): self._cleaned(item) for name, item in named.items()}
+        if isinstance(value, tuple | list):
+            items = [self._cleaned(item) for item in cast("Sequence[Any]", value)]
+            return tuple(items) if isinstance(value, tuple) else items
         return value
 
     async def _error(self, response: aiohttp.ClientResponse) -> MarketplaceError:

@@ -10,7 +10,7 @@ from typing import Generic, Self, TypeVar, cast
 
 import attrs
 
-from marketplace_async.readahead import BackgroundIterator, read
+from marketplace_async.readahead import BackgroundIterator, Room, read
 from marketplace_async.validation import check_whole_number
 
 __all__ = ["FanOut", "Outcome"]
@@ -94,7 +94,7 @@ async def _each(inputs: Iterable[I]) -> AsyncIterator[I]:
 async def _answer(
     function: Callable[[I], Awaitable[V]],
     inputs: AsyncIterator[I],
-    room: asyncio.Semaphore,
+    room: Room,
     put: Callable[[Outcome[I, V]], None],
 ) -> Exception | None:
     context = copy_context()  # before the inputs set anything in it

@@ -7,18 +7,17 @@ dropped, as by ``break`` in a plain ``async for``, is collected while its task r
 import asyncio
 import concurrent.futures
 import contextlib
+import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextvars import ContextVar
 from functools import partial
-from typing import Any, Final, Generic, Self, TypeAlias, TypeVar
+from typing import Any, Final, Generic, Self, TypeAlias, TypeVar, cast
 
-__all__ = ["BackgroundIterator", "ReadAhead", "read"]
+__all__ = ["BackgroundIterator", "ReadAhead", "Room", "read"]
 
 T = TypeVar("T")
 
-Work: TypeAlias = Callable[
-    [asyncio.Semaphore, Callable[[T], None]], Coroutine[Any, Any, BaseException | None]
-]
+Work: TypeAlias = Callable[["Room", Callable[[T], None]], Coroutine[Any, Any, BaseException | None]]
 WorkTask: TypeAlias = asyncio.Task[BaseException | None]
 
 
@@ -26,10 +25,16 @@ class _End:
     """What stands behind the last item."""
 
 
+class Room(asyncio.Semaphore):
+    """For how many more items there is room; none is wanted any more once it is closed."""
+
+    closed = False
+
+
 class BackgroundIterator(Generic[T]):
     """An async iterator over what ``work`` makes of ``source``, up to ``ahead`` items ahead.
 
-    ``work`` acquires the semaphore that it is given before it begins an item, and hands each
+    ``work`` acquires the `Room` that it is given before it begins an item, and hands each
     finished one to the function. The error that it returns, if any, is raised behind the last
     item, however often one is asked for.
 
@@ -43,7 +48,7 @@ class BackgroundIterator(Generic[T]):
     def __init__(self, work: Work[T], source: AsyncIterator[Any], ahead: int) -> None:
         self._work = work
         self._source = source
-        self._room = asyncio.Semaphore(ahead)
+        self._room = Room(ahead)
         self._made: asyncio.Queue[T | _End] = asyncio.Queue()
 
     def __aiter__(self) -> Self:
@@ -84,13 +89,13 @@ class BackgroundIterator(Generic[T]):
                 await _close(self._source)
         elif not self._task.done():
             if first:
-                _cancel(self._task)
+                _cancel(self._task, self._room)
             if self._task not in _inside.get():
                 await _ended(self._task)
 
     def __del__(self) -> None:
         if self._task is not None and not (self._closed or self._task.done()):
-            _cancel(self._task)
+            _cancel(self._task, self._room)
 
     def _start(self) -> None:
         if self._task is None and not self._closed:
@@ -124,24 +129,36 @@ class ReadAhead(BackgroundIterator[T]):
 
 
 async def read(
-    source: AsyncIterator[T], room: asyncio.Semaphore, take: Callable[[T], object]
+    source: AsyncIterator[T], room: Room, take: Callable[[T], object]
 ) -> Exception | None:
     """Hand over the items of ``source`` as there is room; return the error that ended it."""
     failure: Exception | None = None
+    task = cast("asyncio.Task[Any]", asyncio.current_task())
+    before = 0
     try:
         await room.acquire()
         async for item in source:
-            if _is_cancelled():
+            if _is_swallowed(task, room):
                 break
             take(item)
+            before = task.cancelling()
             await room.acquire()
     except asyncio.CancelledError:
+        if task.cancelling() > before:
+            raise
         failure = concurrent.futures.CancelledError("what the source awaited was cancelled")
     except Exception as error:  # noqa: BLE001  # whatever it is, it is the consumer's
         failure = error
-    if _is_cancelled():  # asked for, as the source may swallow the exception
+    if _is_swallowed(task, room):
         raise asyncio.CancelledError
     return failure
+
+
+def _is_swallowed(task: "asyncio.Task[Any]", room: Room) -> bool:
+    """Say whether the task was cancelled and the source did not let the exception pass."""
+    # Before 3.13, a task counts as cancelled for ever behind a TaskGroup that failed, also when
+    # that was handled (python/cpython#117407).
+    return room.closed or (sys.version_info >= (3, 13) and task.cancelling() > 0)
 
 
 # An event loop holds its tasks weakly, and one could be collected together with its iterator.
@@ -151,7 +168,7 @@ _inside: Final[ContextVar[tuple[object, ...]]] = ContextVar("_inside", default=(
 
 
 async def _run(
-    work: Work[T], room: asyncio.Semaphore, put: Callable[[T], None], source: AsyncIterator[Any]
+    work: Work[T], room: Room, put: Callable[[T], None], source: AsyncIterator[Any]
 ) -> BaseException | None:
     _inside.set((*_inside.get(), asyncio.current_task()))
     try:
@@ -172,11 +189,16 @@ def _put_end(made: "asyncio.Queue[T | _End]", _: WorkTask) -> None:
     made.put_nowait(_End())
 
 
-def _cancel(task: WorkTask) -> None:
+def _cancel(task: WorkTask, room: Room) -> None:
     # Soon, not now: garbage may be collected in another thread, and a task that is cancelled
     # before its first step would not close its source.
     with contextlib.suppress(RuntimeError):  # the loop is closed
-        task.get_loop().call_soon_threadsafe(task.cancel)
+        task.get_loop().call_soon_threadsafe(_cancel_now, task, room)
+
+
+def _cancel_now(task: WorkTask, room: Room) -> None:
+    room.closed = True
+    task.cancel()
 
 
 async def _ended(task: WorkTask) -> None:
@@ -191,8 +213,3 @@ async def _ended(task: WorkTask) -> None:
         raise cancellation
     if not task.cancelled():
         task.result()
-
-
-def _is_cancelled() -> bool:
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0

@@ -266,6 +266,23 @@ async def test_inputs_that_are_cancelled_from_within_cancel_nobody() -> None:
 
 
 @leaves_nothing
+async def test_inputs_in_which_a_task_group_fails_go_on() -> None:
+    async def broken() -> None:
+        await asyncio.sleep(0)
+        raise LookupError("broken")
+
+    async def inputs() -> AsyncIterator[int]:
+        for number in range(5):
+            with contextlib.suppress(ExceptionGroup):
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(broken())
+            yield number
+
+    async with FanOut(double, inputs(), max_in_flight=2) as outcomes:
+        assert {outcome.unwrap() async for outcome in outcomes} == {0, 2, 4, 6, 8}
+
+
+@leaves_nothing
 async def test_when_somebody_cancels_all_tasks_the_outcomes_do_not_just_end() -> None:
     calls = Calls()
     async with FanOut(calls, numbers(), max_in_flight=2) as outcomes:

@@ -123,6 +123,61 @@ async def test_a_source_that_is_cancelled_from_within_cancels_nobody() -> None:
         await anext(items)
 
 
+async def broken() -> None:
+    await asyncio.sleep(0)
+    raise LookupError("broken")
+
+
+@pytest.mark.parametrize("is_handled", [True, False])
+@leaves_nothing
+async def test_a_task_group_that_fails_in_the_source_is_no_cancellation(
+    *, is_handled: bool
+) -> None:
+    """Before Python 3.13 the task of the source counts as cancelled from there on."""
+
+    async def source() -> AsyncIterator[int]:
+        yield 1
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(broken())
+        except* LookupError:
+            if not is_handled:
+                raise
+        yield 2
+        yield 3
+
+    items = ReadAhead(source(), 1)
+    assert await anext(items) == 1
+    if is_handled:
+        assert [item async for item in items] == [2, 3]
+    else:
+        with pytest.raises(ExceptionGroup):
+            await anext(items)
+
+
+@leaves_nothing
+async def test_behind_a_task_group_that_failed_cancellation_works_as_before() -> None:
+    async def source() -> AsyncIterator[int]:
+        with contextlib.suppress(ExceptionGroup):
+            async with asyncio.TaskGroup() as group:
+                group.create_task(broken())
+        yield 1
+        await asyncio.sleep(1000)
+
+    items = ReadAhead(source(), 1)
+    assert await anext(items) == 1
+    (task,) = asyncio.all_tasks() - {asyncio.current_task()}
+    task.cancel()
+    with pytest.raises(concurrent.futures.CancelledError):
+        await anext(items)
+
+    items = ReadAhead(source(), 1)
+    assert await anext(items) == 1
+    await items.aclose()
+    with pytest.raises(StopAsyncIteration):
+        await anext(items)
+
+
 @leaves_nothing
 async def test_when_somebody_cancels_the_task_the_items_do_not_just_end() -> None:
     items = ReadAhead(Source(range(100), seconds=5), 1)

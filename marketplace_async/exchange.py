@@ -25,7 +25,7 @@ from marketplace_async.errors import (
     ResponseTooLargeError,
     SessionClosedError,
 )
-from marketplace_async.responses import error_of
+from marketplace_async.responses import CODINGS, decoded, error_of
 from marketplace_async.settings import Credentials, Timeout
 from marketplace_async.version import __version__
 
@@ -34,7 +34,6 @@ __all__ = ["Exchange"]
 logger: Final = logging.getLogger("marketplace_async")
 
 USER_AGENT: Final = f"marketplace-async/{__version__} Python/{sys.version.split()[0]}"
-ENCODINGS: Final = frozenset({"identity", "gzip", "deflate"})
 ERROR_BODY_BYTES: Final = 64 * 1024
 # What is shorter stands in ordinary words too. Twilio's secrets have 32 characters.
 SECRET_LENGTH: Final = 6
@@ -65,12 +64,12 @@ class Exchange:
         basic = authorization.split()[1].rstrip("=")
         self._secrets = tuple(s for s in (basic, credentials.password) if len(s) >= SECRET_LENGTH)
         # Given to each request and not to the aiohttp session, which may be the caller's and
-        # talk to others too. Only gzip and deflate are undone piece by piece.
+        # talk to others too.
         self._headers = CIMultiDict(
             {
                 "Authorization": _Unshown(authorization),
                 "Accept": "application/json",
-                "Accept-Encoding": "gzip, deflate",
+                "Accept-Encoding": ", ".join(CODINGS),
                 "User-Agent": USER_AGENT,
             }
         )
@@ -111,23 +110,13 @@ class Exchange:
                     timeout=self._http_timeout,
                     allow_redirects=False,
                     raise_for_status=False,
-                    auto_decompress=True,
+                    auto_decompress=False,
                 )
                 try:
                     status = response.status
                     if status == 200:
-                        _check_encoding(response)
-                        body = await response.content.readany()
-                        if not response.content.at_eof():
-                            body += await _read(response, self._max_response_bytes - len(body))
-                        if len(body) <= self._max_response_bytes:
-                            return body
-                        failure = ResponseTooLargeError(
-                            f"the body is larger than {self._max_response_bytes} bytes "
-                            "(max_response_bytes)"
-                        )
-                    else:
-                        failure = await self._error(response)
+                        return await self._body(response)
+                    failure = await self._error(response)
                 finally:
                     if not response.closed:  # it is after the last byte, and reusable
                         response.close()
@@ -163,10 +152,23 @@ class Exchange:
             return tuple(items) if isinstance(value, tuple) else items
         return value
 
+    async def _body(self, response: aiohttp.ClientResponse) -> bytes:
+        body = await response.content.readany()
+        if not response.content.at_eof():
+            body += await _read(response, self._max_response_bytes - len(body))
+        if CONTENT_ENCODING in response.headers and len(body) <= self._max_response_bytes:
+            body = _decoded(response, body, self._max_response_bytes)
+        if len(body) > self._max_response_bytes:
+            raise ResponseTooLargeError(
+                f"the body is larger than {self._max_response_bytes} bytes (max_response_bytes)"
+            )
+        return body
+
     async def _error(self, response: aiohttp.ClientResponse) -> MarketplaceError:
         try:
             body = await _read(response, ERROR_BODY_BYTES)
-        except (aiohttp.ClientError, RuntimeError):
+            body = _decoded(response, body, ERROR_BODY_BYTES)
+        except (aiohttp.ClientError, RuntimeError, InvalidResponseError):
             body = b""  # as above
         for secret in self._secrets:  # here too, lest a part is left where the text is cut
             body = body.replace(secret.encode(), b"...")
@@ -180,24 +182,21 @@ class Exchange:
                 return RequestTimeoutError("connecting", self._timeout.connect)
             case RuntimeError() if self._http.closed:
                 return SessionClosedError("the aiohttp session is closed")
-            case aiohttp.ClientResponseError() if "content-encoding" in error.message:
-                return InvalidResponseError(
-                    f"the body is not encoded as asked for: {error.message}"
-                )
             case aiohttp.ClientResponseError():  # its status is made up
                 return ConnectionFailedError(f"the answer is not HTTP: {error.message}")
-            case _:
-                failure = ConnectionFailedError(f"{type(error).__name__}: {error}")
-                if isinstance(error, ValueError):
-                    failure.not_retried = "aiohttp does not make such a request"
+            case ValueError():
+                failure = ConnectionFailedError(f"aiohttp does not make the request: {error}")
+                failure.not_retried = (
+                    "aiohttp would refuse again; has its session other credentials for this "
+                    "host, from auth or, with trust_env, from a netrc file?"
+                )
                 return failure
+            case _:
+                return ConnectionFailedError(f"{type(error).__name__}: {error}")
 
 
-def _check_encoding(response: aiohttp.ClientResponse) -> None:
-    if CONTENT_ENCODING in response.headers:
-        encoding = ", ".join(response.headers.getall(CONTENT_ENCODING))
-        if encoding.lower() not in ENCODINGS:
-            raise InvalidResponseError(f"the body is encoded as {encoding}, not as asked for")
+def _decoded(response: aiohttp.ClientResponse, body: bytes, enough: int) -> bytes:
+    return decoded(body, ", ".join(response.headers.getall(CONTENT_ENCODING, ())), enough)
 
 
 async def _read(response: aiohttp.ClientResponse, enough: int) -> bytes:

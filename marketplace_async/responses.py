@@ -7,6 +7,7 @@ import contextlib
 import json
 import math
 import re
+import zlib
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -23,7 +24,7 @@ from marketplace_async.errors import (
     ServerError,
 )
 
-__all__ = ["error_of", "retry_after"]
+__all__ = ["CODINGS", "decoded", "error_of", "retry_after"]
 
 MEANINGS: Final[Mapping[int, type[ApiError]]] = {
     401: AuthenticationError,
@@ -31,9 +32,39 @@ MEANINGS: Final[Mapping[int, type[ApiError]]] = {
     404: NotFoundError,
     429: RateLimitError,
 }
+CODINGS: Final[Mapping[str, int]] = {"gzip": zlib.MAX_WBITS | 16, "deflate": zlib.MAX_WBITS}
+"""The content codings that are asked for, with what zlib calls the window bits of each."""
+
 NUMBER_OF_SECONDS: Final = re.compile(r"[0-9]{1,18}(\.[0-9]{1,18})?")
 MESSAGE_CHARACTERS: Final = 2_000
 BRACKETS_MAX: Final = 200
+
+
+def decoded(body: bytes, coding: str, enough: int) -> bytes:
+    """Undo the ``Content-Encoding`` of a body; of a larger one, give a byte more than ``enough``.
+
+    aiohttp would undo more codings than are asked for, some of them without bound, and of one
+    that it does not know it would hide the status of the answer.
+
+    :raises InvalidResponseError: the coding was not asked for, or the body is not a whole one
+        in it (``incomplete`` is set).
+    """
+    name = coding.strip().lower()
+    if name in ("", "identity"):
+        return body
+    if name not in CODINGS:
+        raise InvalidResponseError(f"the body is encoded as {coding}, not as asked for")
+    window = CODINGS[name]
+    if name == "deflate" and body[:1] and body[0] & 15 != zlib.DEFLATED:
+        window = -window  # without zlib's header, as some servers send it: RFC 9110, 8.4.1.2
+    decoder = zlib.decompressobj(window)
+    try:
+        undone = decoder.decompress(body, enough + 1)
+    except zlib.error as error:
+        raise InvalidResponseError(f"the body is not {name}: {error}", incomplete=True) from None
+    if len(undone) <= enough and (decoder.unused_data or not decoder.eof):
+        raise InvalidResponseError(f"the {name} body does not end where it should", incomplete=True)
+    return undone
 
 
 def error_of(

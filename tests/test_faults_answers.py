@@ -5,7 +5,7 @@ import gzip
 import itertools
 import json
 import logging
-import re
+import os
 import tracemalloc
 import zlib
 from collections.abc import Callable
@@ -180,7 +180,8 @@ async def test_a_backoff_beyond_the_deadline_fails_at_once_and_says_so() -> None
 
 
 async def test_a_burst_of_errors_is_outlived_with_a_wait_after_each() -> None:
-    burst = [error(status) for status in (500, 502, 504, 408, 503)]
+    burst: list[Answer] = [error(status) for status in (500, 502, 504, 408)]
+    burst.append(answer(b"a page of a gateway", 503, Content_Encoding="br"))
     events: list[RetryEvent] = []
     async with (
         Wire(answers_in_turn(*burst, HEALTHY)) as wire,
@@ -244,6 +245,9 @@ BROKEN_ERRORS: list[Callable[[int], Answer]] = [
     lambda status: answer(b"not gzip", status, Content_Encoding="gzip"),
     lambda status: answer(gzip.compress(b"{}")[:9], status, Content_Encoding="gzip"),
     lambda status: answer(zeros(31), status, Content_Encoding="gzip"),
+    lambda status: answer(b"whatever", status, Content_Encoding="br"),
+    lambda status: answer(b"whatever", status, Content_Encoding="zstd"),
+    lambda status: answer(b"whatever", status, Content_Encoding="gzip, br"),
     lambda status: answer(b"whatever", status, Content_Type="text/plain; charset=nonsense"),
     lambda status: (head(status, Content_Length=99), b"half", CLOSE),
     lambda status: (head(status, Content_Length=99), b"half", RESET),
@@ -281,9 +285,12 @@ async def test_the_status_counts_even_if_the_rest_never_comes() -> None:
     assert caught.attempts == 1
 
 
-async def test_the_beginning_of_an_error_page_is_shown() -> None:
-    page = b"<html>\n<h1>Bad gateway at edge-7</h1>"
-    async with Wire(answers_in_turn(answer(page, 400))) as wire, wire.session() as session:
+@pytest.mark.parametrize("encoding", ["identity", "gzip"])
+async def test_the_beginning_of_an_error_page_is_shown(encoding: str) -> None:
+    page = b"<html>\n<h1>Bad gateway at edge-7</h1>" + b" " * 100_000
+    body = gzip.compress(page) if encoding == "gzip" else page
+    answers = answers_in_turn(answer(body, 400, Content_Encoding=encoding))
+    async with Wire(answers) as wire, wire.session() as session:
         assert "Bad gateway at edge-7" in str(await failure(session))
 
 
@@ -427,6 +434,8 @@ async def test_a_wrong_body_is_named(body: object, problem: str, attempts: int |
         pytest.param(page(next_page_url=7), "@ $.meta.next_page_url", id="a number as URL"),
         pytest.param(page(next_page_url=["a"]), "@ $.meta.next_page_url", id="an array as URL"),
         pytest.param(page(page="0"), "@ $.meta.page", id="text as a number"),
+        pytest.param(page(page=-1), "page must be 0 to", id="a negative number"),
+        pytest.param(page(page_size=10**400), "page_size must be 0 to", id="a huge number"),
         pytest.param(
             page() | {"extensions": [extension(1, available_add_on_sid="XB" + "0" * 32)]},
             "the answer is about XB0",
@@ -479,7 +488,7 @@ async def test_no_other_encoding_is_undone(encoding: str) -> None:
         caught = await failure(session)
         assert await fetch(session) == EXTENSION
     assert type(caught) is InvalidResponseError
-    assert re.search("the body is (encoded as|not encoded as asked for)", str(caught))
+    assert "the body is encoded as" in str(caught)
     assert caught.attempts == 1
 
 
@@ -542,6 +551,10 @@ async def peak_of_a_failure(bomb: Answer) -> tuple[int, MarketplaceError]:
         pytest.param(lambda: answer(zeros(31), Content_Encoding="gzip"), id="gzip"),
         pytest.param(lambda: answer(zeros(15), Content_Encoding="deflate"), id="deflate"),
         pytest.param(lambda: answer(zeros(-15), Content_Encoding="deflate"), id="raw deflate"),
+        pytest.param(
+            lambda: answer(gzip.compress(os.urandom(CAP + 1)), Content_Encoding="gzip"),
+            id="gzip that shrank nothing",
+        ),
         pytest.param(
             lambda: (
                 head(Content_Encoding="gzip", Transfer_Encoding="chunked")

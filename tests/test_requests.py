@@ -194,7 +194,7 @@ def test_aiohttp_is_asked_for_one_plain_attempt() -> None:
         "timeout": aiohttp.ClientTimeout(total=None, sock_connect=3),
         "allow_redirects": False,
         "raise_for_status": False,
-        "auto_decompress": True,
+        "auto_decompress": False,
     }
 
 

@@ -1,6 +1,7 @@
 import json
 import pickle
 import re
+import zlib
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -19,7 +20,7 @@ from marketplace_async.errors import (
     RateLimitError,
     ServerError,
 )
-from marketplace_async.responses import error_of, retry_after
+from marketplace_async.responses import CODINGS, decoded, error_of, retry_after
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -38,6 +39,54 @@ def api_error(status: int, body: Any = b"", **headers: str) -> ApiError:
     error = error_of(status, CIMultiDict(named), raw, NOW)
     assert isinstance(error, ApiError)
     return error
+
+
+# Content codings
+
+
+WINDOWS = {"gzip": [31], "deflate": [15, -15]}
+codings = st.sampled_from([(name, wbits) for name, each in WINDOWS.items() for wbits in each])
+
+
+def encoded(body: bytes, wbits: int) -> bytes:
+    compress = zlib.compressobj(wbits=wbits)
+    return compress.compress(body) + compress.flush()
+
+
+def test_the_codings_that_are_asked_for_are_those_that_are_undone() -> None:
+    assert [*CODINGS] == [*WINDOWS]
+    for name in ("", "identity", "Identity"):
+        assert decoded(b"body", name, 2) == b"body"
+
+
+@given(codings, st.binary(), st.integers(0, 20))
+def test_a_body_is_decoded_up_to_a_byte_more_than_enough(
+    coding: tuple[str, int], body: bytes, enough: int
+) -> None:
+    name, wbits = coding
+    assert decoded(encoded(body, wbits), f" {name.upper()}", enough) == body[: enough + 1]
+
+
+@given(codings, st.binary(), st.data())
+def test_a_body_is_decoded_whole_or_not_at_all(
+    coding: tuple[str, int], body: bytes, data: st.DataObject
+) -> None:
+    name, wbits = coding
+    whole = encoded(body, wbits)
+    part = whole[: data.draw(st.integers(0, len(whole) - 1))]
+    for broken in (part, whole + b"more"):
+        with pytest.raises(InvalidResponseError, match=f"not {name}|{name} body") as caught:
+            decoded(broken, name, len(body) + 100)
+        assert caught.value.incomplete
+
+
+@pytest.mark.parametrize("coding", ["br", "zstd", "compress", "gzip, gzip", "gzip,", "x"])
+def test_no_other_coding_is_undone(coding: str) -> None:
+    with pytest.raises(
+        InvalidResponseError, match=f"the body is encoded as {coding}, not"
+    ) as caught:
+        decoded(b"body", coding, 100)
+    assert not caught.value.incomplete
 
 
 # What an answer means.

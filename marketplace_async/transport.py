@@ -66,6 +66,8 @@ class Transport:
     ) -> None:
         self.origin = origin
         """The only scheme, host and port that requests go to."""
+        self.clean: Callable[[MarketplaceError], None] = exchange.clean
+        """Cuts the credentials out of an error."""
         self._base = str(origin)
         self._exchange = exchange
         self._retry = retry
@@ -116,7 +118,7 @@ class Transport:
                     try:
                         return await self._attempt(call, structure)
                     except MarketplaceError as error:
-                        self._exchange.clean(error)
+                        self.clean(error)
                         call.error = _about(call, error)
                     await self._back_off(call, call.error)
         except Expired:

@@ -51,6 +51,7 @@ class InMemory(Transport):
 
     def __init__(self, respond: Callable[[str], bytes], seconds: float = 0) -> None:
         self.origin = URL(TWILIO)
+        self.clean = lambda _: None
         self.requests: list[str] = []
         self._respond = respond
         self._seconds = seconds

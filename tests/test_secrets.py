@@ -38,6 +38,7 @@ from marketplace_async import (
     AdaptiveLimiter,
     ConnectionFailedError,
     Credentials,
+    MarketplaceError,
     MissingCredentialsError,
     RetryEvent,
     RetryPolicy,
@@ -315,6 +316,9 @@ ECHOES: dict[str, Callable[[Request], Answer]] = {
     "Location": lambda _: answer(b"", 302, Location=f"https://x/?u={CREDENTIALS.password}"),
     "request id": lambda request: answer(b"", 500, Twilio_Request_Id=authorization(request)),
     "encoding": lambda request: answer(b"", Content_Encoding=authorization(request)),
+    "page URL": lambda request: answer(
+        page([1], f"https://x/?u={CREDENTIALS.password}&t={authorization(request)}")
+    ),
     "not HTTP": lambda request: b"GOT " + authorization(request).encode() + b"\r\n\r\n",
 }
 
@@ -324,7 +328,9 @@ async def test_whatever_way_a_server_sends_it_back_errors_do_not_show_it(
     respond: Callable[[Request], Answer],
 ) -> None:
     async with Wire(respond) as wire, wire.session(retry=RetryPolicy.off()) as session:
-        error = await failure(session)
+        with pytest.raises(MarketplaceError) as caught:
+            await session.available_add_ons(ADD_ON).extensions.list().to_list()
+    error = caught.value
     assert "..." in str(error)
     for shown in (str(error), repr(error), repr(vars(error)), pickle.dumps(error, 0).decode()):
         assert not secrets_in(shown)

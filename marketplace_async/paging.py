@@ -11,8 +11,8 @@ from typing import Final, Generic, Protocol, TypeVar
 import attrs
 from yarl import URL
 
-from marketplace_async.errors import PageLoopError, UntrustedPageUrlError
-from marketplace_async.models import PageMeta
+from marketplace_async.errors import MarketplaceError, PageLoopError, UntrustedPageUrlError
+from marketplace_async.models import PAGE_SIZE_MAX, PageMeta
 from marketplace_async.readahead import ReadAhead
 from marketplace_async.settings import CANONICAL_ORIGIN
 from marketplace_async.transport import Transport
@@ -30,7 +30,6 @@ class HasSid(Protocol):
 
 T = TypeVar("T", bound=HasSid)
 
-PAGE_SIZE_MAX: Final = 1000
 PAGES_WITHOUT_NEWS: Final = 100
 # What a URL on the wire may hold (RFC 3986), within a length that servers take.
 URL_TEXT: Final = re.compile(r"[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=%]{1,8000}")
@@ -54,7 +53,8 @@ def trusted_path(url: object, origin: URL, path: str) -> str:
             pass
         else:
             plain = not (parsed.raw_user or parsed.raw_password or parsed.raw_fragment)
-            if known and plain and parsed.raw_path == path:
+            # The API may write a SID in another case than the caller did.
+            if known and plain and parsed.raw_path.lower() == path.lower():
                 return parsed.raw_path_qs
     _, at, rest = str(url).rpartition("@")
     given = f"…@{rest}" if at else rest  # what stands before may be a password
@@ -184,7 +184,11 @@ class PageIterator(Generic[T]):
             raise RuntimeError("another task awaits the next page of this iterator")
         if self._next_url is None or self._left == 0:
             raise StopAsyncIteration
-        path_and_query = self._followed(self._next_url)
+        try:
+            path_and_query = self._followed(self._next_url)
+        except MarketplaceError as error:
+            self._transport.clean(error)
+            raise
         self._busy = True
         try:
             items, meta = await self._transport.get(path_and_query, self._structure)

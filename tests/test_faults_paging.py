@@ -82,6 +82,16 @@ async def test_a_page_of_the_canonical_host_or_of_the_sessions_is_asked_of_the_s
         assert wire.requests[1].headers["host"] == f"localhost:{wire.port}"
 
 
+async def test_a_sid_may_be_in_capitals_here_and_in_small_letters_there() -> None:
+    def respond(request: Request) -> bytes:
+        return answer(page([2]) if request.query else page([1], f"{CANONICAL}{PATH}?Page=1"))
+
+    async with Wire(respond) as wire, wire.session() as session:
+        capitals = session.available_add_ons(f"XB{ADD_ON[2:].upper()}")
+        assert capitals.sid != ADD_ON
+        assert await read(capitals.extensions.list()) == ([1, 2], None)
+
+
 FOREIGN = [
     "https://evil.example{path}?Page=1",
     "http://{host}{path}?Page=1#fragment",

@@ -1,5 +1,6 @@
 """The session: settings in, handles out; opens and closes the connection pool that it owns."""
 
+import asyncio
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Any, TypeVar
@@ -52,7 +53,8 @@ def open_session(
       `asyncio.Semaphore`; by default a new `AdaptiveLimiter`.
     * ``timeout``: how long calls, attempts and connecting may take.
     * ``max_response_bytes``: the largest body that is read, in decoded bytes.
-    * ``http``: the caller's own pool, used and left open; by default a new one.
+    * ``http``: the caller's own pool, used and left open; by default a new one. It must be of
+      the same event loop and have no credentials of its own for the host.
     * ``trace_configs``: aiohttp's tracing, for the new pool.
     * ``on_retry``: called before each wait for a retry; what it raises ends the call.
 
@@ -129,7 +131,8 @@ class MarketplaceSession:
     async def start(self) -> "MarketplaceSession":
         """Open the connection pool, if that has not been done, and give the session.
 
-        :raises SessionClosedError: it has been closed; open another.
+        :raises SessionClosedError: it has been closed (open another), or the caller's pool
+            belongs to another event loop.
         """
         if self._state == "closed":
             raise SessionClosedError("a closed session is not opened again; make another")
@@ -141,6 +144,8 @@ class MarketplaceSession:
                     cookie_jar=aiohttp.DummyCookieJar(),
                     trace_configs=self._trace_configs,
                 )
+            elif getattr(self._http, "_loop", loop := asyncio.get_running_loop()) is not loop:
+                raise SessionClosedError("the aiohttp session belongs to another event loop")
             self._exchange.open(self._http)
             self._transport.open()
             self._state = "open"

@@ -5,6 +5,7 @@ import logging
 import pickle
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -27,6 +28,7 @@ from virtual_time import VirtualTimeLoop
 from marketplace_async import (
     AdaptiveLimiter,
     AvailableAddOn,
+    ConnectionFailedError,
     Credentials,
     Extension,
     InvalidSidError,
@@ -507,6 +509,40 @@ async def test_a_pool_that_the_caller_has_closed_is_a_closed_session(sandbox: Sa
     with pytest.raises(SessionClosedError, match="the aiohttp session is closed"):
         await first_sid(session)
     await session.close()
+
+
+def test_a_pool_of_another_event_loop_is_refused_when_the_session_is_opened() -> None:
+    async def pool() -> aiohttp.ClientSession:
+        return aiohttp.ClientSession()
+
+    async def refused(http: aiohttp.ClientSession) -> None:
+        session = open_session(CREDENTIALS, http=http)
+        with pytest.raises(SessionClosedError, match="aiohttp session belongs to another event"):
+            await session.start()
+        await session.close()
+
+    with asyncio.Runner() as other:
+        http = other.run(pool())
+        asyncio.run(refused(http))
+        assert not http.closed
+        other.run(http.close())
+
+
+async def test_a_pool_with_other_credentials_for_the_host_says_so_and_sends_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    netrc = tmp_path / "netrc"
+    netrc.write_text("default login someone password else")
+    monkeypatch.setenv("NETRC", str(netrc))
+    async with (
+        aiohttp.ClientSession(trust_env=True) as http,
+        open_session(CREDENTIALS, base_url="https://localhost:9", http=http) as session,
+    ):
+        with pytest.raises(
+            ConnectionFailedError, match="other credentials for this host"
+        ) as caught:
+            await fetch(session)
+    assert caught.value.attempts == 1
 
 
 async def test_trace_configs_go_with_a_pool_of_its_own_only() -> None:

@@ -6,10 +6,12 @@ go over the same bytes once more, in detail, to name every field that is wrong.
 """
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from operator import attrgetter
 from types import GenericAlias
-from typing import Any, Final, NamedTuple, TypeVar, get_args
+from typing import Annotated, Any, Final, NamedTuple, TypeVar, get_args
 
 import attrs
 import msgspec
@@ -23,13 +25,14 @@ from cattrs.gen import make_dict_structure_fn
 from cattrs.preconf.msgspec import MsgspecJsonConverter, configure_converter
 
 from marketplace_async.errors import InvalidResponseError
-from marketplace_async.models import PageMeta
+from marketplace_async.models import PAGE_SIZE_MAX, PageMeta
 
 __all__ = ["converter", "page_structurer", "structurer"]
 
 T = TypeVar("T")
 
 ENOUGH_ERRORS: Final = 20
+LARGE: Final = 1024 * 1024
 UNEXPECTED: Final = "the body has an unexpected shape"
 
 
@@ -81,6 +84,8 @@ def _from_an_array(cl: Any) -> Callable[[Any, Any], Any]:
 
     def structure(value: Any, _: Any) -> tuple[Any, ...]:
         items: list[Any] = _exactly(list, value, cl)
+        if len(items) > PAGE_SIZE_MAX:
+            raise ValueError(f"expected at most {PAGE_SIZE_MAX} items, got {len(items)}")
         return tuple(_each(enumerate(items), item_type).values())
 
     return structure
@@ -109,24 +114,32 @@ def _each(entries: Iterable[tuple[Any, Any]], cl: Any) -> dict[Any, Any]:
     return structured
 
 
-def structurer(cl: type[T], names: Callable[[T], int] | None = None) -> Callable[[bytes], T]:
+def structurer(cl: type[T]) -> Callable[[bytes], T]:
     """Give the function that makes a ``cl``, an attrs class, from the JSON text of an object.
 
     Unknown fields are ignored. The function raises `InvalidResponseError` if the text is not
     JSON (``incomplete`` is set), if fields have wrong types or are missing (``fields`` names
     them; of a long array, the first wrong ones), or if an object has a name twice.
-
-    ``names`` counts those in the usual text of a ``cl``, all its objects together.
     """
-    loads = converter.get_loads_hook(cl)
-    field_count = _field_count(cl)
+    quotation_marks = _quotation_marks(cl)
+    return _strict(cl, converter.get_loads_hook(cl), lambda one: quotation_marks((one,)))
+
+
+def _strict(
+    cl: type[T], loads: Callable[[bytes], T], quotation_marks: Callable[[T], int | None]
+) -> Callable[[bytes], T]:
+    """Give the function of `structurer`.
+
+    ``quotation_marks`` counts those of the text in which a ``cl`` has every name once and none
+    is unknown, or gives ``None``.
+    """
 
     def structure(data: bytes) -> T:
         try:
             structured = loads(data)
-            # With a name for each field none is left to be a second one, and looking at each
-            # would take longer than converting.
-            if data.count(b'":') != (names(structured) if names else field_count):
+            # Where no name is missing, a second one would bring more of them. Looking at each
+            # name would take longer than converting.
+            if data.count(b'"') != quotation_marks(structured):
                 json.loads(data, object_pairs_hook=_no_name_twice, parse_int=str, parse_float=str)
         except _NameTwiceError as error:
             explanation = _Explanation(f"an object has a name twice: {error}")
@@ -150,15 +163,23 @@ class _NameTwiceError(Exception):
 
 
 def _no_name_twice(pairs: list[tuple[str, Any]]) -> None:
-    seen: set[str] = set()
-    for name, _ in pairs:
-        if name in seen:
-            raise _NameTwiceError(name)
-        seen.add(name)
+    if len(dict(pairs)) < len(pairs):
+        counts = Counter(name for name, _ in pairs)
+        raise _NameTwiceError(counts.most_common(1)[0][0])
 
 
-def _field_count(cl: type[Any]) -> int:
-    return len(attrs.fields(cl))
+def _quotation_marks(cl: type[Any]) -> Callable[[Sequence[Any]], int | None]:
+    fields = attrs.fields(cl)
+    if not all(field.type in (str, str | None) for field in fields):
+        return lambda _: None
+    values = attrgetter(*(field.name for field in fields))
+
+    def count(instances: Sequence[Any]) -> int | None:
+        if any(None in each for each in map(values, instances)):
+            return None  # it may stand there, or the name may be missing
+        return 4 * len(fields) * len(instances)
+
+    return count
 
 
 class _Explanation(NamedTuple):
@@ -196,19 +217,34 @@ def page_structurer(key: str, model: type[T]) -> Callable[[bytes], tuple[tuple[T
     ``key`` is the field of the response that holds the items. The function raises what one
     of `structurer` raises.
     """
-    items: Any = GenericAlias(tuple, (model, ...))
+    as_many_as_fit = msgspec.Meta(max_length=PAGE_SIZE_MAX)
+    items: Any = Annotated[GenericAlias(tuple, (model, ...)), as_many_as_fit]
     envelope: Any = attrs.make_class(
         f"{model.__name__}Page",
         {key: attrs.field(type=items), "meta": attrs.field(type=PageMeta)},
         frozen=True,
         slots=True,
     )
-    in_item, around = _field_count(model), _field_count(PageMeta) + _field_count(envelope)
+    whole: Callable[[bytes], Any] = converter.get_loads_hook(envelope)
+    uncut: Any = Annotated[GenericAlias(tuple, (msgspec.Raw, ...)), as_many_as_fit]
+    outline = msgspec.json.Decoder(msgspec.defstruct("Outline", [(key, uncut)]))
 
-    def names(page: Any) -> int:
-        return around + in_item * len(getattr(page, key))
+    def loads(data: bytes) -> Any:
+        if len(data) > LARGE:  # made of empty items, it would block the event loop for seconds
+            outline.decode(data)
+        return whole(data)
 
-    structure: Callable[[bytes], Any] = structurer(envelope, names)
+    of_items = _quotation_marks(model)
+
+    def quotation_marks(page: Any) -> int | None:
+        marks = of_items(getattr(page, key))
+        if marks is None:
+            return None
+        meta = attrs.astuple(page.meta)  # has no defaults: nothing is missing
+        strings = sum(isinstance(value, str) for value in meta)
+        return marks + 2 * (len(attrs.fields(envelope)) + len(meta) + strings)
+
+    structure: Callable[[bytes], Any] = _strict(envelope, loads, quotation_marks)
 
     def structure_page(data: bytes) -> tuple[tuple[T, ...], PageMeta]:
         page = structure(data)

@@ -5,11 +5,16 @@ responses and turns them back. Fields that the API may leave empty are ``None`` 
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import attrs
 
-__all__ = ["AvailableAddOn", "Extension", "PageMeta"]
+from marketplace_async.validation import is_64_bit_whole_number
+
+__all__ = ["PAGE_SIZE_MAX", "AvailableAddOn", "Extension", "PageMeta"]
+
+PAGE_SIZE_MAX: Final = 1000
+"""The most items that a page holds: https://www.twilio.com/docs/usage/twilios-response#pagination"""
 
 
 @attrs.frozen
@@ -74,10 +79,10 @@ class PageMeta:
     https://www.twilio.com/docs/usage/twilios-response#pagination
     """
 
-    page: int
+    page: int = attrs.field(validator=is_64_bit_whole_number)
     """The index of this page, from 0; for information only."""
 
-    page_size: int
+    page_size: int = attrs.field(validator=is_64_bit_whole_number)
     """How many items were asked for, 1 to 1000; the page may hold fewer."""
 
     first_page_url: str

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import attrs
 
-__all__ = ["check_whole_number", "is_seconds", "is_whole_number_from_1"]
+__all__ = ["check_whole_number", "is_64_bit_whole_number", "is_seconds", "is_whole_number_from_1"]
 
 LONGEST: Final = sys.float_info.max
 
@@ -26,6 +26,11 @@ def check_whole_number(name: str, value: object, at_least: int, at_most: int | N
 def is_whole_number_from_1(_: object, attribute: "attrs.Attribute[Any]", value: object) -> None:
     """Check a count, as an attrs validator."""
     check_whole_number(attribute.name, value, at_least=1)
+
+
+def is_64_bit_whole_number(_: object, attribute: "attrs.Attribute[Any]", value: object) -> None:
+    """Check, as an attrs validator, what another program counted: from 0 to 2⁶³ - 1."""
+    check_whole_number(attribute.name, value, at_least=0, at_most=2**63 - 1)
 
 
 def is_seconds(_: object, attribute: "attrs.Attribute[Any]", value: object) -> None:

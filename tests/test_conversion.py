@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from marketplace_async.conversion import converter, page_structurer, structurer
 from marketplace_async.errors import InvalidResponseError
-from marketplace_async.models import AvailableAddOn, Extension, PageMeta
+from marketplace_async.models import PAGE_SIZE_MAX, AvailableAddOn, Extension, PageMeta
 
 T = TypeVar("T")
 
@@ -537,6 +537,38 @@ def test_a_name_that_stands_twice_is_refused(
     assert error.problem == f"an object has a name twice: {name}"
 
 
+@st.composite
+def texts_of_objects(draw: st.DrawFn, whole: dict[str, Any], needed: int) -> tuple[str, bool]:
+    """Texts of an object without some of its fields, and whether one of the rest is there twice."""
+    members = [
+        (name, draw(st.sampled_from([value, None])) if index >= needed else value)
+        for index, (name, value) in enumerate(whole.items())
+        if index < needed or draw(st.booleans())
+    ]
+    is_one_twice = draw(st.integers(0, 3)) == 0
+    if is_one_twice:
+        twice = draw(st.sampled_from(members))
+        members.insert(draw(st.integers(0, len(members))), twice)
+    space = draw(st.sampled_from(["", " ", "\n", "\t\r"]))
+    pairs = (f"{json.dumps(name)}{space}:{json.dumps(value)}" for name, value in members)
+    return f"{{{','.join(pairs)}}}", is_one_twice
+
+
+@given(
+    st.lists(texts_of_objects(EXTENSION, 2), max_size=4),
+    texts_of_objects(META, len(META)),
+)
+def test_of_a_page_just_those_with_a_name_twice_are_refused(
+    extensions: list[tuple[str, bool]], meta: tuple[str, bool]
+) -> None:
+    items = ",".join(text for text, _ in extensions)
+    body = f'{{"extensions":[{items}],"meta":{meta[0]}}}'.encode()
+    if meta[1] or any(twice for _, twice in extensions):
+        assert "an object has a name twice" in refusal(read_page, body).problem
+    else:
+        assert len(read_page(body)[0]) == len(extensions)
+
+
 def test_unknown_names_and_what_looks_like_one_are_no_second_names() -> None:
     body = as_json({**EXAMPLES[Extension], "new": '":', "friendly_name": 'a "b": c'})
     assert structurer(Extension)(body).friendly_name == 'a "b": c'
@@ -547,13 +579,27 @@ def test_a_field_whose_name_is_written_with_escapes_is_that_field() -> None:
 
 
 @pytest.mark.parametrize("item", [b"0", b"{}", b"[]", b'{"sid":0}', b"null"])
-def test_of_a_million_wrong_items_the_first_are_named(item: bytes) -> None:
-    body = b'{"extensions":[%s],"meta":{}}' % b",".join([item] * 1_000_000)
+def test_of_many_wrong_items_the_first_are_named(item: bytes) -> None:
+    body = b'{"extensions":[%s],"meta":{}}' % b",".join([item] * PAGE_SIZE_MAX)
     error = refusal(read_page, body)
     assert any("$.extensions[19]" in field for field in error.fields)
     assert not any("$.extensions[20]" in field for field in error.fields)
     assert len(error.fields) <= 2 * 20 + len(META)
     assert len(str(error)) < 2_000
+
+
+@pytest.mark.parametrize("count", [PAGE_SIZE_MAX + 1, 1_000_000])
+def test_a_page_of_more_items_than_can_be_asked_for_is_refused_before_they_are_made(
+    count: int,
+) -> None:
+    most, more = (
+        b'{"available_add_ons":[%s],"meta":%s}' % (b",".join([b'{"sid":"x"}'] * n), as_json(META))
+        for n in (PAGE_SIZE_MAX, count)
+    )
+    structure = page_structurer("available_add_ons", AvailableAddOn)
+    assert len(structure(most)[0]) == PAGE_SIZE_MAX
+    error = refusal(structure, more)
+    assert error.fields == (f"expected at most 1000 items, got {count} @ $.available_add_ons",)
 
 
 def test_of_a_million_wrong_links_the_first_are_named() -> None:

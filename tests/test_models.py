@@ -79,7 +79,9 @@ def test_models_are_equal_if_all_their_fields_are(model: attrs.AttrsInstance) ->
     assert copy.deepcopy(model) == model
     assert pickle.loads(pickle.dumps(model)) == model  # noqa: S301  # made right here
     for field in attrs.fields(type(model)):
-        other = {**values(model), field.name: "changed"}
+        value = getattr(model, field.name)
+        changed = value + 1 if isinstance(value, int) else "changed"
+        other = {**values(model), field.name: changed}
         assert type(model)(**other) != model
 
 

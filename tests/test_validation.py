@@ -7,13 +7,19 @@ from typing import Any
 import attrs
 import pytest
 
-from marketplace_async.validation import check_whole_number, is_seconds, is_whole_number_from_1
+from marketplace_async.validation import (
+    check_whole_number,
+    is_64_bit_whole_number,
+    is_seconds,
+    is_whole_number_from_1,
+)
 
 
 @attrs.frozen
 class Settings:
     count: Any = attrs.field(default=1, validator=is_whole_number_from_1)
     wait: Any = attrs.field(default=1, validator=is_seconds)
+    page: Any = attrs.field(default=1, validator=is_64_bit_whole_number)
 
 
 NOT_WHOLE = [None, True, False, "1", b"1", 1.0, 1.5, math.nan, math.inf, Decimal(1), [1], 1j]
@@ -67,6 +73,17 @@ def test_a_count_that_is_no_whole_number_is_a_type_error(value: object) -> None:
 def test_a_count_below_1_is_a_value_error(value: int) -> None:
     with pytest.raises(ValueError, match=r"^count must be at least 1"):
         Settings(count=value)
+
+
+@pytest.mark.parametrize("value", [0, 1, 2**63 - 1])
+def test_what_another_program_counted_passes(value: int) -> None:
+    assert Settings(page=value).page == value
+
+
+@pytest.mark.parametrize("value", [-1, 2**63, 10**4000])
+def test_what_is_no_count_of_64_bits_is_a_value_error(value: int) -> None:
+    with pytest.raises(ValueError, match=r"^page must be 0 to 9223372036854775807"):
+        Settings(page=value)
 
 
 @pytest.mark.parametrize("value", [1, 0.001, 5e-324, 86_400, sys.float_info.max])

@@ -142,7 +142,7 @@ class Exchange:
     def _cleaned(self, value: object) -> Any:
         if isinstance(value, str):
             for secret in self._secrets:
-                value = value.replace(secret, "...")
+                value = _without(secret, value)
             return value
         if isinstance(value, Mapping):
             named = cast("Mapping[str, Any]", value)
@@ -170,8 +170,6 @@ class Exchange:
             body = _decoded(response, body, ERROR_BODY_BYTES)
         except (aiohttp.ClientError, RuntimeError, InvalidResponseError):
             body = b""  # as above
-        for secret in self._secrets:  # here too, lest a part is left where the text is cut
-            body = body.replace(secret.encode(), b"...")
         return error_of(response.status, response.headers, body, datetime.now(UTC))
 
     def _translated(self, error: Exception) -> MarketplaceError:
@@ -193,6 +191,15 @@ class Exchange:
                 return failure
             case _:
                 return ConnectionFailedError(f"{type(error).__name__}: {error}")
+
+
+def _without(secret: str, text: str) -> str:
+    """Cut out a secret, or as much of its beginning as somebody else's cutting left of it."""
+    beginning = secret[:SECRET_LENGTH]
+    while (start := text.find(beginning)) >= 0:
+        length = next(n for n in range(len(secret), 0, -1) if text.startswith(secret[:n], start))
+        text = f"{text[:start]}...{text[start + length :]}"
+    return text
 
 
 def _decoded(response: aiohttp.ClientResponse, body: bytes, enough: int) -> bytes:

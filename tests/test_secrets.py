@@ -313,6 +313,15 @@ ECHOES: dict[str, Callable[[Request], Answer]] = {
     "escaped slash": lambda _: answer(
         json.dumps({"message": CREDENTIALS.password}).replace("/", r"\/").encode(), 400
     ),
+    "the beginning": lambda request: answer(
+        json.dumps({"message": f"cut short: {authorization(request)[:80]}"}).encode(), 400
+    ),
+    "beginnings in text": lambda _: answer(
+        f"{CREDENTIALS.password[:-1]} {CREDENTIALS.password[:9]}".encode(), 400
+    ),
+    "behind what is shown": lambda _: answer(
+        b"x" * (2_000 - 12) + CREDENTIALS.password.encode(), 400
+    ),
     "Location": lambda _: answer(b"", 302, Location=f"https://x/?u={CREDENTIALS.password}"),
     "request id": lambda request: answer(b"", 500, Twilio_Request_Id=authorization(request)),
     "encoding": lambda request: answer(b"", Content_Encoding=authorization(request)),
@@ -331,7 +340,8 @@ async def test_whatever_way_a_server_sends_it_back_errors_do_not_show_it(
         with pytest.raises(MarketplaceError) as caught:
             await session.available_add_ons(ADD_ON).extensions.list().to_list()
     error = caught.value
-    assert "..." in str(error)
+    assert "..." in repr((error.args, vars(error)))
     for shown in (str(error), repr(error), repr(vars(error)), pickle.dumps(error, 0).decode()):
         assert not secrets_in(shown)
-        assert BASIC_TOKEN not in shown
+        assert BASIC_TOKEN[:8] not in shown
+        assert CREDENTIALS.password[:8] not in shown

@@ -46,7 +46,7 @@ def _page(key: str, model: type[T]) -> Callable[[bytes], tuple[tuple[T, ...], Pa
     return page_structurer(key, model)
 
 
-def _about(sid: str, structure: Callable[[bytes], T]) -> Callable[[bytes], T]:
+def _only_about(sid: str, structure: Callable[[bytes], T]) -> Callable[[bytes], T]:
     """Take an answer only if it is about what was asked for.
 
     On a connection where a server, or something before it, has lost count, each request gets
@@ -55,25 +55,25 @@ def _about(sid: str, structure: Callable[[bytes], T]) -> Callable[[bytes], T]:
 
     def structure_checked(data: bytes) -> T:
         model = structure(data)
-        _compare(sid, model.sid)
+        _check_sid(sid, model.sid)
         return model
 
     return structure_checked
 
 
 def _extensions_of(sid: str) -> Callable[[bytes], tuple[tuple[Extension, ...], PageMeta]]:
-    """Take a page, as `_about` does, only if it is of the Add-on that was asked for."""
+    """Take a page, as `_only_about` does, only if it is of the Add-on that was asked for."""
 
     def structure_checked(data: bytes) -> tuple[tuple[Extension, ...], PageMeta]:
         items, meta = _page("extensions", Extension)(data)
         for item in items[:1]:
-            _compare(sid, item.available_add_on_sid)
+            _check_sid(sid, item.available_add_on_sid)
         return items, meta
 
     return structure_checked
 
 
-def _compare(asked: str, answered: str) -> None:
+def _check_sid(asked: str, answered: str) -> None:
     if asked != answered and asked.lower() != answered.lower():
         raise InvalidResponseError(f"the answer is about {answered}, not {asked}", incomplete=True)
 
@@ -98,7 +98,7 @@ class ExtensionHandle:
         """
         return await self._transport.get(
             f"/v1/AvailableAddOns/{self.available_add_on_sid}/Extensions/{self.sid}",
-            _about(self.sid, _one(Extension)),
+            _only_about(self.sid, _one(Extension)),
         )
 
 
@@ -168,7 +168,7 @@ class AvailableAddOnHandle:
         :raises MarketplaceError: any other failure; see `marketplace_async.errors`.
         """
         return await self._transport.get(
-            f"/v1/AvailableAddOns/{self.sid}", _about(self.sid, _one(AvailableAddOn))
+            f"/v1/AvailableAddOns/{self.sid}", _only_about(self.sid, _one(AvailableAddOn))
         )
 
 

@@ -7,7 +7,7 @@ go over the same bytes once more, in detail, to name every field that is wrong.
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from operator import attrgetter
 from types import GenericAlias
@@ -121,8 +121,10 @@ def structurer(cl: type[T]) -> Callable[[bytes], T]:
     JSON (``incomplete`` is set), if fields have wrong types or are missing (``fields`` names
     them; of a long array, the first wrong ones), or if an object has a name twice.
     """
-    quotation_marks = _quotation_marks(cl)
-    return _strict(cl, converter.get_loads_hook(cl), lambda one: quotation_marks((one,)))
+    values, marks = _strings(cl)
+    return _strict(
+        cl, converter.get_loads_hook(cl), lambda one: None if None in values(one) else marks
+    )
 
 
 def _strict(
@@ -131,14 +133,14 @@ def _strict(
     """Give the function of `structurer`.
 
     ``quotation_marks`` counts those of the text in which a ``cl`` has every name once and none
-    is unknown, or gives ``None``.
+    is unknown; it gives ``None`` if a name may be missing from the text that there was.
     """
 
     def structure(data: bytes) -> T:
         try:
             structured = loads(data)
-            # Where no name is missing, a second one would bring more of them. Looking at each
-            # name would take longer than converting.
+            # A second name brings more of them. To look at each name takes longer than all
+            # the converting.
             if data.count(b'"') != quotation_marks(structured):
                 json.loads(data, object_pairs_hook=_no_name_twice, parse_int=str, parse_float=str)
         except _NameTwiceError as error:
@@ -168,18 +170,16 @@ def _no_name_twice(pairs: list[tuple[str, Any]]) -> None:
         raise _NameTwiceError(counts.most_common(1)[0][0])
 
 
-def _quotation_marks(cl: type[Any]) -> Callable[[Sequence[Any]], int | None]:
+def _strings(cl: type[Any]) -> tuple[Callable[[Any], tuple[Any, ...]], int]:
+    """Give how to get the values of a ``cl``, and the quotation marks in its text without null.
+
+    If its values are more than strings, the text can hold more of them; the values are given as
+    just ``None`` then, as if something were missing.
+    """
     fields = attrs.fields(cl)
     if not all(field.type in (str, str | None) for field in fields):
-        return lambda _: None
-    values = attrgetter(*(field.name for field in fields))
-
-    def count(instances: Sequence[Any]) -> int | None:
-        if any(None in each for each in map(values, instances)):
-            return None  # it may stand there, or the name may be missing
-        return 4 * len(fields) * len(instances)
-
-    return count
+        return lambda _: (None,), 0
+    return attrgetter(*(field.name for field in fields)), 4 * len(fields)
 
 
 class _Explanation(NamedTuple):
@@ -234,15 +234,15 @@ def page_structurer(key: str, model: type[T]) -> Callable[[bytes], tuple[tuple[T
             outline.decode(data)
         return whole(data)
 
-    of_items = _quotation_marks(model)
+    values, marks = _strings(model)
 
     def quotation_marks(page: Any) -> int | None:
-        marks = of_items(getattr(page, key))
-        if marks is None:
+        items = getattr(page, key)
+        if any(None in each for each in map(values, items)):
             return None
         meta = attrs.astuple(page.meta)  # has no defaults: nothing is missing
         strings = sum(isinstance(value, str) for value in meta)
-        return marks + 2 * (len(attrs.fields(envelope)) + len(meta) + strings)
+        return marks * len(items) + 2 * (len(attrs.fields(envelope)) + len(meta) + strings)
 
     structure: Callable[[bytes], Any] = _strict(envelope, loads, quotation_marks)
 

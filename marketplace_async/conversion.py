@@ -121,9 +121,9 @@ def structurer(cl: type[T]) -> Callable[[bytes], T]:
     JSON (``incomplete`` is set), if fields have wrong types or are missing (``fields`` names
     them; of a long array, the first wrong ones), or if an object has a name twice.
     """
-    values, marks = _strings(cl)
+    optional, marks = _strings(cl)
     return _strict(
-        cl, converter.get_loads_hook(cl), lambda one: None if None in values(one) else marks
+        cl, converter.get_loads_hook(cl), lambda one: None if None in optional(one) else marks
     )
 
 
@@ -171,15 +171,17 @@ def _no_name_twice(pairs: list[tuple[str, Any]]) -> None:
 
 
 def _strings(cl: type[Any]) -> tuple[Callable[[Any], tuple[Any, ...]], int]:
-    """Give how to get the values of a ``cl``, and the quotation marks in its text without null.
+    """Give how to get the values that may be missing, and the quotation marks if none is.
 
-    If its values are more than strings, the text can hold more of them; the values are given as
-    just ``None`` then, as if something were missing.
+    If its values are more than strings, the text of a ``cl`` can hold more of them; then the
+    values are given as just ``None``, as if something were missing.
     """
     fields = attrs.fields(cl)
-    if not all(field.type in (str, str | None) for field in fields):
+    optional = [field.name for field in fields if field.default is None]
+    # Of a single name, attrgetter gives no tuple.
+    if len(optional) < 2 or not all(field.type in (str, str | None) for field in fields):
         return lambda _: (None,), 0
-    return attrgetter(*(field.name for field in fields)), 4 * len(fields)
+    return attrgetter(*optional), 4 * len(fields)
 
 
 class _Explanation(NamedTuple):
@@ -234,11 +236,11 @@ def page_structurer(key: str, model: type[T]) -> Callable[[bytes], tuple[tuple[T
             outline.decode(data)
         return whole(data)
 
-    values, marks = _strings(model)
+    optional, marks = _strings(model)
 
     def quotation_marks(page: Any) -> int | None:
         items = getattr(page, key)
-        if any(None in each for each in map(values, items)):
+        if any(None in each for each in map(optional, items)):
             return None
         meta = attrs.astuple(page.meta)  # has no defaults: nothing is missing
         strings = sum(isinstance(value, str) for value in meta)

@@ -134,17 +134,17 @@ async def read(
     """Hand over the items of ``source`` as there is room; return the error that ended it."""
     failure: Exception | None = None
     task = cast("asyncio.Task[Any]", asyncio.current_task())
-    before = 0
+    cancellations = 0  # of this task, until the source was asked for the item at hand
     try:
         await room.acquire()
         async for item in source:
             if _is_swallowed(task, room):
                 break
             take(item)
-            before = task.cancelling()
+            cancellations = task.cancelling()
             await room.acquire()
     except asyncio.CancelledError:
-        if task.cancelling() > before:
+        if task.cancelling() > cancellations:
             raise
         failure = concurrent.futures.CancelledError("what the source awaited was cancelled")
     except Exception as error:  # noqa: BLE001  # whatever it is, it is the consumer's

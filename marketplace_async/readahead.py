@@ -150,6 +150,8 @@ async def read(
     except Exception as error:  # noqa: BLE001  # whatever it is, it is the consumer's
         failure = error
     if _is_swallowed(task, room):
+        # A TaskGroup that failed meanwhile has it come again; not while the source is closed.
+        await asyncio.sleep(0)
         raise asyncio.CancelledError
     return failure
 

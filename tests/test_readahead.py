@@ -179,6 +179,32 @@ async def test_behind_a_task_group_that_failed_cancellation_works_as_before() ->
 
 
 @leaves_nothing
+async def test_a_task_group_that_fails_while_it_is_cancelled_spoils_no_closing() -> None:
+    """From Python 3.13 on, it has the cancellation come again, at what is awaited next."""
+    closed = 0
+
+    async def source() -> AsyncIterator[int]:
+        nonlocal closed
+        try:
+            while True:
+                yield 1
+                with contextlib.suppress(ExceptionGroup):
+                    async with asyncio.TaskGroup() as group:
+                        group.create_task(broken())
+        finally:
+            await asyncio.sleep(0)
+            closed += 1
+
+    for ticks in range(1, 10):
+        items = ReadAhead(source(), 1)
+        await anext(items)
+        for _ in range(ticks):
+            await asyncio.sleep(0)
+        await items.aclose()
+        assert closed == ticks
+
+
+@leaves_nothing
 async def test_when_somebody_cancels_the_task_the_items_do_not_just_end() -> None:
     items = ReadAhead(Source(range(100), seconds=5), 1)
     assert await anext(items) == 0

@@ -1,52 +1,42 @@
-"""JSON bytes to models, strictly, and models back to plain data: the one converter.
+"""JSON bytes to models, strictly typed: one cattrs converter, which reads bytes with msgspec.
 
-It is a cattrs converter on msgspec. Good bytes become models in a single pass of msgspec,
-which reads attrs classes and coerces nothing. Only when that pass refuses them does cattrs
-go over the same bytes once more, in detail, to name every field that is wrong.
+Most responses are converted in a single pass of msgspec, which reads attrs classes and never
+coerces a value. If that pass raises, cattrs converts the same bytes item by item: it tolerates
+an irregular ``meta``, fills in fields that the caller knows, and names the wrong field.
 """
 
-import json
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from functools import partial
+import logging
+import re
+from collections.abc import Callable, Mapping
 from operator import attrgetter
-from types import GenericAlias
-from typing import Annotated, Any, Final, NamedTuple, TypeVar, get_args
+from types import MappingProxyType
+from typing import Any, Final, TypeVar, cast
 
 import attrs
 import msgspec
-from cattrs import (
-    BaseValidationError,
-    IterableValidationError,
-    IterableValidationNote,
-    transform_error,
+from cattrs import BaseValidationError, Converter, transform_error
+from cattrs.cols import is_mapping
+from cattrs.preconf.msgspec import MsgspecJsonConverter
+
+from marketplace_async.errors import InvalidItemError, InvalidResponseError, excerpt
+from marketplace_async.models import (
+    NESTING_MAX,
+    AvailableAddOn,
+    Extension,
+    PageMeta,
+    is_too_deep,
 )
-from cattrs.gen import make_dict_structure_fn
-from cattrs.preconf.msgspec import MsgspecJsonConverter, configure_converter
 
-from marketplace_async.errors import InvalidResponseError
-from marketplace_async.models import PAGE_SIZE_MAX, PageMeta
-
-__all__ = ["converter", "page_structurer", "structurer"]
+__all__ = ["read_model", "read_page"]
 
 T = TypeVar("T")
 
-ENOUGH_ERRORS: Final = 20
-LARGE: Final = 1024 * 1024
-UNEXPECTED: Final = "the body has an unexpected shape"
+logger: Final = logging.getLogger("marketplace_async")
 
-
-class _Converter(MsgspecJsonConverter):
-    def get_loads_hook(self, cl: type[T], **_: Any) -> Callable[[bytes], T]:
-        return msgspec.json.Decoder(cl).decode
-
-
-converter: Final = _Converter(detailed_validation=True)
-"""Gives the way from bytes with ``get_loads_hook`` and plain data with ``unstructure``."""
-
-configure_converter(converter)
-
-_JSON_NAMES: Final[dict[type, str]] = {
+NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
+STRING: Final = re.compile(rb'"(?:[^"\\]|\\.)*+"?', re.DOTALL)
+TOO_DEEP: Final = f"nested more than {NESTING_MAX} levels"
+JSON_TYPES: Final[Mapping[type, str]] = {
     str: "a string",
     int: "an integer",
     float: "a number",
@@ -57,199 +47,201 @@ _JSON_NAMES: Final[dict[type, str]] = {
 }
 
 
-def _exactly(expected: type[Any], value: Any, _: Any) -> Any:
-    # cattrs would call the type on the value: str(None) is 'None', bool('false') is True.
+class _Converter(MsgspecJsonConverter):
+    def get_loads_hook(self, cl: type[T]) -> Callable[[bytes], T]:
+        return msgspec.json.Decoder(cl).decode
+
+
+converter: Final = _Converter(detailed_validation=True)
+
+
+def _require_type(expected: type[Any], value: Any) -> Any:
+    # Not isinstance(): a bool is no integer here.
     if type(value) is not expected:
-        raise TypeError(f"expected {_JSON_NAMES[expected]}, got {_JSON_NAMES[type(value)]}")
+        raise TypeError(f"expected {JSON_TYPES[expected]}, got {JSON_TYPES[type(value)]}")
     return value
 
 
-for _scalar in (str, int, float, bool):
-    converter.register_structure_hook(_scalar, partial(_exactly, _scalar))
+# Without these hooks, cattrs would coerce: str(None) is 'None', int('1') is 1.
+converter.register_structure_hook(str, lambda value, _: _require_type(str, value))
+converter.register_structure_hook(int, lambda value, _: _require_type(int, value))
 
 
-@converter.register_structure_hook_factory(attrs.has)
-def _from_an_object(cl: type[Any]) -> Callable[[Any, Any], Any]:
-    from_dict = make_dict_structure_fn(cl, converter)
-    return lambda value, _: from_dict(_exactly(dict, value, cl), cl)
+@converter.register_structure_hook_factory(lambda cl: attrs.has(cl) or is_mapping(cl))
+def _structure_object(cl: Any, of: Converter) -> Callable[[Any, Any], Any]:
+    generate = of.gen_structure_mapping if is_mapping(cl) else of.gen_structure_attrs_fromdict
+    structure = generate(cl)
+    return lambda value, _: structure(_require_type(dict, value), cl)
 
 
-def _origin(cl: Any) -> Any:
-    return getattr(cl, "__origin__", None)
+@attrs.frozen
+class _ExtensionPage:
+    extensions: tuple[Extension, ...]
+    meta: PageMeta
 
 
-@converter.register_structure_hook_factory(lambda cl: _origin(cl) is tuple)
-def _from_an_array(cl: Any) -> Callable[[Any, Any], Any]:
-    item_type = get_args(cl)[0]
-
-    def structure(value: Any, _: Any) -> tuple[Any, ...]:
-        items: list[Any] = _exactly(list, value, cl)
-        if len(items) > PAGE_SIZE_MAX:
-            raise ValueError(f"expected at most {PAGE_SIZE_MAX} items, got {len(items)}")
-        return tuple(_each(enumerate(items), item_type).values())
-
-    return structure
+@attrs.frozen
+class _AvailableAddOnPage:
+    available_add_ons: tuple[AvailableAddOn, ...]
+    meta: PageMeta
 
 
-@converter.register_structure_hook_factory(lambda cl: _origin(cl) is Mapping)
-def _from_an_object_of_any_names(cl: Any) -> Callable[[Any, Any], Any]:
-    value_type = get_args(cl)[1]
-    return lambda value, _: _each(_exactly(dict, value, cl).items(), value_type)
+PAGES: Final[Mapping[Any, type[Any]]] = {
+    Extension: _ExtensionPage,
+    AvailableAddOn: _AvailableAddOnPage,
+}
+LOADS: Final[Mapping[Any, Callable[[bytes], Any]]] = {
+    cl: converter.get_loads_hook(cl) for cl in (*PAGES, *PAGES.values())
+}
+FIELDS_OF_ANY_JSON: Final[Mapping[Any, list[str]]] = {
+    model: [field.name for field in attrs.fields(model) if field.type is Any] for model in PAGES
+}
 
 
-def _each(entries: Iterable[tuple[Any, Any]], cl: Any) -> dict[Any, Any]:
-    structured: dict[Any, Any] = {}
-    errors: list[Exception] = []
-    for index, value in entries:
-        try:
-            structured[index] = converter.structure(value, cl)
-        except Exception as error:
-            error.add_note(IterableValidationNote("", index, cl))
-            errors.append(error)
-            # Millions of wrong items in one body would block the event loop for minutes.
-            if len(errors) == ENOUGH_ERRORS:
-                break
-    if errors:
-        raise IterableValidationError("", errors, cl)  # pyright: ignore[reportCallIssue]  # typeshed gives groups an __init__ too
-    return structured
+def read_model(model: type[T], data: bytes, known: Mapping[str, str] = NOTHING) -> T:
+    """Return the ``model`` whose JSON object is ``data``.
 
+    ``known`` holds values for required fields that are missing or null in the response.
 
-def structurer(cl: type[T]) -> Callable[[bytes], T]:
-    """Give the function that makes a ``cl``, an attrs class, from the JSON text of an object.
-
-    Unknown fields are ignored. The function raises `InvalidResponseError` if the text is not
-    JSON (``incomplete`` is set), if fields have wrong types or are missing (``fields`` names
-    them; of a long array, the first wrong ones), or if an object has a name twice.
+    :raises InvalidResponseError: the body is not JSON, or a field is missing or of a wrong type.
     """
-    optional, marks = _strings(cl)
-    return _strict(
-        cl, converter.get_loads_hook(cl), lambda one: None if None in optional(one) else marks
-    )
+    found: T | None = _decode(model, data)
+    if found is None or _has_deep_field(model, found):
+        return _structure(model, _parse(data), known, "$")
+    return found
 
 
-def _strict(
-    cl: type[T], loads: Callable[[bytes], T], quotation_marks: Callable[[T], int | None]
-) -> Callable[[bytes], T]:
-    """Give the function of `structurer`.
+def read_page(
+    model: type[T],
+    data: bytes,
+    known: Mapping[str, str] = NOTHING,
+    *,
+    skip_invalid: bool = False,
+) -> tuple[tuple[T, ...], PageMeta]:
+    """Return the items and the meta of the page whose JSON object is ``data``.
 
-    ``quotation_marks`` counts those of the text in which a ``cl`` has every name once and none
-    is unknown; it gives ``None`` if a name may be missing from the text that there was.
+    ``known`` holds values for required fields that are missing or null in an item. Of ``meta``,
+    only a wrong ``next_page_url`` is an error; other wrong fields are ``None``.
+
+    :raises InvalidItemError: an item is invalid. With ``skip_invalid``, it is skipped instead,
+        and a warning is logged.
+    :raises InvalidResponseError: the body is not JSON or not a page.
     """
-
-    def structure(data: bytes) -> T:
-        try:
-            structured = loads(data)
-            # A second name brings more of them. To look at each name takes longer than all
-            # the converting.
-            if data.count(b'"') != quotation_marks(structured):
-                json.loads(data, object_pairs_hook=_no_name_twice, parse_int=str, parse_float=str)
-        except _NameTwiceError as error:
-            explanation = _Explanation(f"an object has a name twice: {error}")
-        except RecursionError:
-            explanation = _Explanation("the body is nested too deeply")
-        except UnicodeDecodeError:
-            explanation = _Explanation("the body is not UTF-8")
-        except msgspec.ValidationError as error:
-            explanation = _explained(data, cl, str(error))
-        except msgspec.DecodeError as error:
-            explanation = _Explanation(f"the body is not JSON: {error}", incomplete=True)
-        else:
-            return structured
-        raise InvalidResponseError(*explanation)
-
-    return structure
+    key = attrs.fields(PAGES[model])[0].name
+    page = _decode(PAGES[model], data)
+    if page is None or _has_deep_field(model, *getattr(page, key)):
+        items, meta = _structure_page(model, key, _parse(data), known, skip_invalid=skip_invalid)
+    else:
+        items, meta = getattr(page, key), page.meta
+    if meta.next_page_url == "":
+        meta = attrs.evolve(meta, next_page_url=None)
+    return items, meta
 
 
-class _NameTwiceError(Exception):
-    """Which of the two values counts is open (RFC 8259, section 4)."""
-
-
-def _no_name_twice(pairs: list[tuple[str, Any]]) -> None:
-    if len(dict(pairs)) < len(pairs):
-        counts = Counter(name for name, _ in pairs)
-        raise _NameTwiceError(counts.most_common(1)[0][0])
-
-
-def _strings(cl: type[Any]) -> tuple[Callable[[Any], tuple[Any, ...]], int]:
-    """Give how to get the values that may be missing, and the quotation marks if none is.
-
-    If its values are more than strings, the text of a ``cl`` can hold more of them; then the
-    values are given as just ``None``, as if something were missing.
-    """
-    fields = attrs.fields(cl)
-    optional = [field.name for field in fields if field.default is None]
-    # Of a single name, attrgetter gives no tuple.
-    if len(optional) < 2 or not all(field.type in (str, str | None) for field in fields):
-        return lambda _: (None,), 0
-    return attrgetter(*optional), 4 * len(fields)
-
-
-class _Explanation(NamedTuple):
-    problem: str
-    fields: tuple[str, ...] = ()
-    incomplete: bool = False
-
-
-def _explained(data: bytes, cl: type[Any], first: str) -> _Explanation:
-    """Say what msgspec, which stops at the first wrong field, found wrong in all."""
-    problem, _, path = first.partition(" - at ")
-    fields: tuple[str, ...] = (f"{problem} @ {path.strip('`') or '$'}",)
+def _decode(cl: type[Any], data: bytes) -> Any:
     try:
-        value = msgspec.json.decode(data)
-    except (msgspec.ValidationError, UnicodeDecodeError, RecursionError):
-        return _Explanation(UNEXPECTED, fields)  # no more can be read
-    except msgspec.DecodeError as error:  # cut short behind the first wrong field
-        return _Explanation(f"the body is not JSON: {error}", incomplete=True)
+        return LOADS[cl](data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def _parse(data: bytes) -> Any:
     try:
-        converter.structure(value, cl)
-    except BaseValidationError as error:
-        fields = tuple(transform_error(error, path="$", format_exception=_field_problem))
+        return msgspec.json.decode(data)
+    except RecursionError:
+        raise InvalidResponseError(f"the body is {TOO_DEEP}") from None
+    except UnicodeDecodeError:
+        raise InvalidResponseError(f"the body is not UTF-8: {excerpt(data)}") from None
+    except msgspec.DecodeError as error:
+        if not data.strip():
+            raise InvalidResponseError("the body is empty", retryable=True) from None
+        detail = str(error).removeprefix("JSON is malformed: ")
+        if detail.endswith(("truncated", f"(byte {len(data)})")):
+            if _is_open(data):
+                problem = f"the JSON ends early, after {len(data)} bytes"
+                raise InvalidResponseError(problem, retryable=True) from None
+            detail = "malformed near the end"
+        raise InvalidResponseError(
+            f"the body is not valid JSON, {detail}: {excerpt(data)}"
+        ) from None
+
+
+def _is_open(data: bytes) -> bool:
+    """Check whether an object or array is still open at the end.
+
+    msgspec reports "truncated" for a malformed value near the end too, such as a lone surrogate.
+    """
+    rest = STRING.sub(b"", data)
+    return rest.count(b"{") + rest.count(b"[") > rest.count(b"}") + rest.count(b"]")
+
+
+def _structure(model: type[T], value: Any, known: Mapping[str, str], path: str) -> T:
+    if isinstance(value, dict):
+        members = cast("dict[str, Any]", value)
+        members |= {name: known[name] for name in known if members.get(name) is None}
+    try:
+        found = converter.structure(value, model)
+    except (BaseValidationError, TypeError) as error:
+        problem, _, field = transform_error(error, path, _describe)[0].partition(" @ ")
+        raise InvalidResponseError(problem, field) from None
+    for name in FIELDS_OF_ANY_JSON[model]:
+        if is_too_deep(getattr(found, name)):
+            raise InvalidResponseError(TOO_DEEP, f"{path}.{name}")
+    return found
+
+
+def _structure_page(
+    model: type[T], key: str, page: Any, known: Mapping[str, str], *, skip_invalid: bool
+) -> tuple[tuple[T, ...], PageMeta]:
+    try:
+        _require_type(dict, page)
     except TypeError as error:
-        fields = (f"{error} @ $",)
-    return _Explanation(UNEXPECTED, fields)
+        raise InvalidResponseError(str(error), "$") from None
+    meta = _structure_meta(_member(page, "meta", dict))
+    items: list[T] = []
+    first: InvalidResponseError | None = None
+    for index, value in enumerate(_member(page, key, list)):
+        try:
+            items.append(_structure(model, value, known, f"$.{key}[{index}]"))
+        except InvalidResponseError as error:
+            sid = cast("dict[str, Any]", value).get("sid") if isinstance(value, dict) else None
+            problem = f"{error.problem} (item {sid})" if isinstance(sid, str) else error.problem
+            wrong = InvalidResponseError(problem, error.field)
+            first = first or wrong
+            if skip_invalid:
+                extra = {"index": index, "sid": sid, "field": error.field}
+                logger.warning("skipped an invalid item: %s", wrong.reason(), extra=extra)
+    if first is not None and not skip_invalid:
+        next_page_url = meta.next_page_url or None
+        raise InvalidItemError(first.problem, first.field, tuple(items), next_page_url)
+    return tuple(items), meta
 
 
-def _field_problem(error: BaseException, _: object) -> str:
+def _structure_meta(fields: Mapping[str, Any]) -> PageMeta:
+    meta: dict[str, Any] = {}
+    for field in attrs.fields(PageMeta):
+        kind: Any = field.type
+        try:
+            meta[field.name] = converter.structure(fields.get(field.name), kind)
+        except TypeError as error:
+            if field.name == "next_page_url":
+                raise InvalidResponseError(str(error), "$.meta.next_page_url") from None
+    return PageMeta(**meta)
+
+
+def _member(value: Mapping[str, Any], name: str, kind: type[Any]) -> Any:
+    try:
+        return _require_type(kind, value[name])
+    except (KeyError, TypeError) as error:
+        raise InvalidResponseError(_describe(error), f"$.{name}") from None
+
+
+def _describe(error: BaseException, _: object = None) -> str:
     return "missing" if isinstance(error, KeyError) else str(error)
 
 
-def page_structurer(key: str, model: type[T]) -> Callable[[bytes], tuple[tuple[T, ...], PageMeta]]:
-    """Give the function that makes the items and the meta of a page from its JSON text.
-
-    ``key`` is the field of the response that holds the items. The function raises what one
-    of `structurer` raises.
-    """
-    as_many_as_fit = msgspec.Meta(max_length=PAGE_SIZE_MAX)
-    items: Any = Annotated[GenericAlias(tuple, (model, ...)), as_many_as_fit]
-    envelope: Any = attrs.make_class(
-        f"{model.__name__}Page",
-        {key: attrs.field(type=items), "meta": attrs.field(type=PageMeta)},
-        frozen=True,
-        slots=True,
-    )
-    whole: Callable[[bytes], Any] = converter.get_loads_hook(envelope)
-    uncut: Any = Annotated[GenericAlias(tuple, (msgspec.Raw, ...)), as_many_as_fit]
-    outline = msgspec.json.Decoder(msgspec.defstruct("Outline", [(key, uncut)]))
-
-    def loads(data: bytes) -> Any:
-        if len(data) > LARGE:  # made of empty items, it would block the event loop for seconds
-            outline.decode(data)
-        return whole(data)
-
-    optional, marks = _strings(model)
-
-    def quotation_marks(page: Any) -> int | None:
-        items = getattr(page, key)
-        if any(None in each for each in map(optional, items)):
-            return None
-        meta = attrs.astuple(page.meta)  # has no defaults: nothing is missing
-        strings = sum(isinstance(value, str) for value in meta)
-        return marks * len(items) + 2 * (len(attrs.fields(envelope)) + len(meta) + strings)
-
-    structure: Callable[[bytes], Any] = _strict(envelope, loads, quotation_marks)
-
-    def structure_page(data: bytes) -> tuple[tuple[T, ...], PageMeta]:
-        page = structure(data)
-        return getattr(page, key), page.meta
-
-    return structure_page
+def _has_deep_field(model: type[Any], *items: Any) -> bool:
+    for name in FIELDS_OF_ANY_JSON[model]:
+        if is_too_deep(*map(attrgetter(name), items)):
+            return True
+    return False

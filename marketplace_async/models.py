@@ -1,40 +1,70 @@
-"""The resources of the Marketplace API as frozen, slotted attrs classes.
+"""The resources of the Marketplace API as frozen attrs classes, without JSON and HTTP.
 
-They know nothing of JSON or HTTP; `marketplace_async.conversion` makes them from
-responses and turns them back. Fields that the API may leave empty are ``None`` then.
+They are hashable, picklable, and have ``to_dict()``.
 """
 
-from collections.abc import Mapping
-from typing import Any, Final
+import gc
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, cast
 
 import attrs
 
-from marketplace_async.validation import is_64_bit_whole_number
-
-__all__ = ["PAGE_SIZE_MAX", "AvailableAddOn", "Extension", "PageMeta"]
+__all__ = ["NESTING_MAX", "PAGE_SIZE_MAX", "AvailableAddOn", "Extension", "PageMeta", "is_too_deep"]
 
 PAGE_SIZE_MAX: Final = 1000
-"""The most items that a page holds: https://www.twilio.com/docs/usage/twilios-response#pagination"""
+"""The largest page size: https://www.twilio.com/docs/usage/twilios-response#pagination"""
+
+NESTING_MAX: Final = 64
+"""The most levels of objects and arrays in a value of any JSON type."""
+
+
+def is_too_deep(*values: object) -> bool:
+    """Check whether any of these JSON values has more than 64 levels of objects and arrays."""
+    level: Sequence[object] = values
+    for _ in range(NESTING_MAX):
+        # The members of all dicts and lists in one call: a page may hold 1000 schemas.
+        level = gc.get_referents(*level)
+        if not level:
+            return False
+    return any(isinstance(value, dict | list) for value in level)
+
+
+def _copied(value: object) -> Any:
+    if isinstance(value, Mapping):
+        members = cast("Mapping[str, object]", value)
+        return {name: _copied(member) for name, member in members.items()}
+    if isinstance(value, list | tuple):
+        return [_copied(item) for item in cast("Iterable[object]", value)]
+    return value
+
+
+class _Model:
+    __slots__ = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as a new dict that can be written as JSON."""
+        names = (field.name for field in attrs.fields(cast("Any", type(self))))
+        return {name: _copied(getattr(self, name)) for name in names}
 
 
 @attrs.frozen
-class Extension:
-    """A feature of a Twilio product in which an Add-on can be used.
+class Extension(_Model):
+    """A feature of a Twilio product that an Add-on can be used in.
 
     https://www.twilio.com/docs/marketplace/api/available-add-ons/extensions-subresource
     """
 
     sid: str
-    """The SID of this extension, ``XF`` and 32 hexadecimal digits."""
+    """The SID of the Extension, ``XF`` and 32 hexadecimal digits."""
 
     available_add_on_sid: str
-    """The SID of the Available Add-on it belongs to, ``XB`` and 32 hexadecimal digits."""
+    """The SID of its Available Add-on, ``XB`` and 32 hexadecimal digits."""
 
     friendly_name: str | None = None
     """A name for people, such as ``Incoming Voice Call``."""
 
     product_name: str | None = None
-    """The Twilio product this extension is used within, such as ``Programmable Voice``."""
+    """The Twilio product, such as ``Programmable Voice``."""
 
     unique_name: str | None = None
     """A name for programs, such as ``voice-incoming``."""
@@ -44,14 +74,14 @@ class Extension:
 
 
 @attrs.frozen
-class AvailableAddOn:
-    """An Add-on listing that can be installed; it is in General Availability or Beta.
+class AvailableAddOn(_Model):
+    """An Add-on that can be installed; it is in General Availability or Beta.
 
     https://www.twilio.com/docs/marketplace/api/available-add-ons
     """
 
     sid: str
-    """The SID of this listing, ``XB`` and 32 hexadecimal digits."""
+    """The SID of the Available Add-on, ``XB`` and 32 hexadecimal digits."""
 
     friendly_name: str | None = None
     """A name for people."""
@@ -62,40 +92,40 @@ class AvailableAddOn:
     pricing_type: str | None = None
     """How its use is charged, such as ``per minute``."""
 
-    configuration_schema: Mapping[str, Any] | None = None
-    """The JSON Schema of the configuration that installing it asks for."""
+    configuration_schema: Any = attrs.field(default=None, hash=False)
+    """The JSON Schema of the configuration that is needed to install it, or any other JSON."""
 
     url: str | None = None
     """The absolute URL of this resource."""
 
-    links: Mapping[str, str] | None = None
-    """The URLs of related resources by name; ``extensions`` is one."""
+    links: Mapping[str, str | None] | None = attrs.field(default=None, hash=False)
+    """The URLs of related resources by name, such as ``extensions``."""
 
 
 @attrs.frozen
-class PageMeta:
-    """Where a page of a listing stands among its neighbours.
+class PageMeta(_Model):
+    """The position of a page in its listing.
 
     https://www.twilio.com/docs/usage/twilios-response#pagination
     """
 
-    page: int = attrs.field(validator=is_64_bit_whole_number)
-    """The index of this page, from 0; for information only."""
+    page: int | None = None
+    """The index of this page, from 0."""
 
-    page_size: int = attrs.field(validator=is_64_bit_whole_number)
-    """How many items were asked for, 1 to 1000; the page may hold fewer."""
+    page_size: int | None = None
+    """The requested number of items, 1 to 1000; the page may hold fewer."""
 
-    first_page_url: str
+    first_page_url: str | None = None
     """The absolute URL of the first page."""
 
-    previous_page_url: str | None
-    """The absolute URL of the page before, ``None`` on the first."""
+    previous_page_url: str | None = None
+    """The absolute URL of the previous page; ``None`` on the first page."""
 
-    url: str
+    url: str | None = None
     """The absolute URL of this page."""
 
-    next_page_url: str | None
-    """The absolute URL of the page after, ``None`` on the last."""
+    next_page_url: str | None = None
+    """The absolute URL of the next page; ``None`` on the last page."""
 
-    key: str
+    key: str | None = None
     """The name of the field of the response that holds the items."""

@@ -1,35 +1,29 @@
-"""Twilio's string identifiers (SIDs): which strings are one, and of what."""
+"""SIDs, Twilio's identifiers: a prefix for the kind of resource and 32 hexadecimal digits."""
 
 import re
 from typing import Final
 
 from marketplace_async.errors import InvalidSidError
 
-__all__ = ["available_add_on_sid", "extension_sid"]
+__all__ = ["require_sid"]
 
-# Both patterns: https://www.twilio.com/docs/marketplace/api/available-add-ons
-# and .../available-add-ons/extensions-subresource
-AVAILABLE_ADD_ON: Final = re.compile("XB[0-9a-fA-F]{32}")
-EXTENSION: Final = re.compile("XF[0-9a-fA-F]{32}")
-
-
-def available_add_on_sid(given: object) -> str:
-    """Give back ``given`` if it is the SID of an Available Add-on (``XB…``).
-
-    :raises InvalidSidError: it is anything else.
-    """
-    return _checked(given, AVAILABLE_ADD_ON, "an Available Add-on")
+# https://www.twilio.com/docs/marketplace/api/available-add-ons
+RESOURCES: Final = {
+    "XB": "an Available Add-on",
+    "XF": "an Extension",
+}
+PATTERNS: Final = {prefix: re.compile(f"{prefix}[0-9a-fA-F]{{32}}") for prefix in RESOURCES}
 
 
-def extension_sid(given: object) -> str:
-    """Give back ``given`` if it is the SID of an Extension (``XF…``).
+def require_sid(prefix: str, value: object) -> str:
+    """Return the SID with this prefix, ``XB`` or ``XF``, that ``value`` is or has.
+
+    ``value`` is a SID, or a model or handle with the attribute ``sid``.
 
     :raises InvalidSidError: it is anything else.
     """
-    return _checked(given, EXTENSION, "an Extension")
-
-
-def _checked(given: object, pattern: re.Pattern[str], of: str) -> str:
-    if isinstance(given, str) and (match := pattern.fullmatch(given)):
-        return match[0]  # a plain string: a subclass may show itself as anything in a URL
-    raise InvalidSidError(given, of, pattern.pattern)
+    pattern = PATTERNS[prefix]
+    sid: object = getattr(value, "sid", value)
+    if isinstance(sid, str) and (match := pattern.fullmatch(sid)):
+        return match[0]  # a plain str: a member of a (str, Enum) formats as its name
+    raise InvalidSidError(sid, RESOURCES[prefix], pattern.pattern)

@@ -5,6 +5,7 @@ from marketplace_async.errors import (
     AuthenticationError,
     CertificateError,
     ConnectionFailedError,
+    InvalidItemError,
     InvalidResponseError,
     InvalidSidError,
     MarketplaceError,
@@ -19,8 +20,8 @@ from marketplace_async.errors import (
     SessionClosedError,
     UntrustedPageUrlError,
 )
-from marketplace_async.fanout import FanOut, Outcome
-from marketplace_async.limits import AdaptiveLimiter, LimiterStatistics
+from marketplace_async.fanout import Failure, FanOut, Outcome, Success
+from marketplace_async.limits import AdaptiveLimiter, Limiter, LimiterStatistics
 from marketplace_async.models import AvailableAddOn, Extension, PageMeta
 from marketplace_async.paging import Page, Pager
 from marketplace_async.resources import (
@@ -32,6 +33,7 @@ from marketplace_async.resources import (
 from marketplace_async.retry import RetryEvent, RetryPolicy
 from marketplace_async.session import MarketplaceSession, open_session
 from marketplace_async.settings import Credentials, Timeout
+from marketplace_async.transport import SessionStatistics
 from marketplace_async.version import __version__
 
 __all__ = [
@@ -47,9 +49,12 @@ __all__ = [
     "Extension",
     "ExtensionHandle",
     "Extensions",
+    "Failure",
     "FanOut",
+    "InvalidItemError",
     "InvalidResponseError",
     "InvalidSidError",
+    "Limiter",
     "LimiterStatistics",
     "MarketplaceError",
     "MarketplaceSession",
@@ -68,6 +73,8 @@ __all__ = [
     "RetryPolicy",
     "ServerError",
     "SessionClosedError",
+    "SessionStatistics",
+    "Success",
     "Timeout",
     "UntrustedPageUrlError",
     "__version__",

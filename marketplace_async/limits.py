@@ -1,191 +1,299 @@
-"""Concurrency that finds the server's limit by itself.
+"""The limiter that finds the server's concurrency limit.
 
-`Window` is the arithmetic, a function of what happened; `AdaptiveLimiter` is the queue.
+`Window` is the arithmetic; `AdaptiveLimiter` is the queue.
 """
 
 import asyncio
 import math
 from collections import OrderedDict
+from contextlib import AbstractAsyncContextManager
+from contextvars import ContextVar
 from types import TracebackType
-from typing import Final
+from typing import Any, Final
 
 import attrs
 
 from marketplace_async.errors import RateLimitError, RequestTimeoutError, ServerError
-from marketplace_async.validation import check_whole_number
+from marketplace_async.retry import is_local
+from marketplace_async.settings import require_type
 
-__all__ = ["AdaptiveLimiter", "LimiterStatistics", "Window", "is_refusal"]
+__all__ = ["AdaptiveLimiter", "Limiter", "LimiterStatistics", "Window", "is_batch", "is_rejection"]
 
-# Doubling from 8 reaches 200 within five round trips, and 8 is little to begin with.
+Limiter = AbstractAsyncContextManager[Any, bool | None]
+"""An async context manager entered around each attempt. It sees the error of the attempt and
+must not suppress it. `AdaptiveLimiter`, `asyncio.Semaphore`, `anyio.CapacityLimiter` and
+`aiolimiter.AsyncLimiter` are limiters."""
+
+is_batch: Final = ContextVar("is_batch", default=False)
+"""True inside a fan-out: its calls yield to direct calls and may wait for long."""
+
+# Doubling from 8 reaches 200 within five round trips; 8 is a small load to begin with.
 START: Final = 8
 
-# Each attempt in flight needs a connection, and some systems give a process 256 open files.
+# Each attempt in flight needs a connection. Half of the descriptors that are not reserved are
+# left to the rest of the process.
 CEILING: Final = 240
+RESERVED_DESCRIPTORS: Final = 32
 
-# A round is as many answers as the limit, about the time that one takes. For so many rounds
-# the limit stays as it is after a refusal, at the least and at the most.
-LEAST_ROUNDS: Final = 2
-MOST_ROUNDS: Final = 16
+# A round has as many responses as the limit, about the duration of one response. After a
+# rejection the limit is held for at least and at most this many rounds.
+MIN_HOLD: Final = 2
+MAX_HOLD: Final = 16
 
-# In seconds. Simulated, 8 clients with long queues at a server that admits 5 use up all attempts
-# of three calls for each that is answered; with this pause, of none.
-PAUSE: Final = 0.1
+# In seconds. In a simulation of 8 clients with long queues at a server that admits 5, three
+# calls in four used up their attempts without this pause, and none with it.
+REJECTION_PAUSE: Final = 0.1
+
+# A server that queues: responses take this many times as long as the fastest round did, in this
+# many rounds in succession. One slow round may be a pause of either side.
+SLOW: Final = 3.0
+SLOW_ROUNDS: Final = 3
+# Below this number of responses the mean of a round is noise.
+ROUND_MIN: Final = 16
 
 
-def is_refusal(error: BaseException) -> bool:
-    """Say whether an error is a sign of too many attempts at once: 429, 503 or a time-out."""
+def is_rejection(error: BaseException) -> bool:
+    """Return True for the signs of too many attempts at once.
+
+    These are 429, 503, a timeout, and a lack of descriptors on this machine.
+    """
     if isinstance(error, ServerError):
         return error.status == 503
-    return isinstance(error, (RateLimitError, RequestTimeoutError))
+    return isinstance(error, (RateLimitError, RequestTimeoutError)) or is_local(error)
+
+
+def default_ceiling() -> int:
+    """Return the largest limit that leaves this process enough file descriptors."""
+    try:
+        import resource  # noqa: PLC0415  # not on Windows
+    except ImportError:
+        return CEILING
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return CEILING
+    return max(1, min(CEILING, (soft - RESERVED_DESCRIPTORS) // 2))
 
 
 class Window:
-    """The limit and how it moves; `AdaptiveLimiter` says why. No clock, no queue, no I/O."""
+    """The limit and its changes: arithmetic only, no clock, no queue, no I/O."""
 
     __slots__ = (
+        "_began",
         "_bottom",
         "_burst_ends",
         "_ceiling",
+        "_duration",
+        "_fastest",
         "_floor",
         "_gained",
         "_held",
         "_hold",
-        "_rounds",
+        "_hold_rounds",
+        "_round_left",
+        "_round_size",
+        "_slow_rounds",
+        "_useful",
         "limit",
     )
 
     def __init__(self, start: int, floor: int, ceiling: int) -> None:
         self.limit: int = start
-        """How many attempts may be in flight."""
+        """The number of attempts that may be in flight."""
         self._floor = floor
         self._ceiling = ceiling
-        self._held = 0  # how many the server held when it last refused one; 0: it never did
-        self._hold = 0  # how many answers are to come before the limit grows again
-        self._gained = 0  # towards one more, which takes as much as the limit
-        self._rounds = LEAST_ROUNDS
+        self._held = 0  # the number that the server held when it last rejected one, or 0
+        self._hold = 0  # the number of responses until the limit may grow again
+        self._hold_rounds = MIN_HOLD
+        self._gained = 0  # progress towards the next step, which takes `limit`
         self._burst_ends = 0
         self._bottom = floor
+        self._fastest = math.inf  # the shortest mean duration of a round
+        self._slow_rounds = 0  # in succession
+        self._useful = math.inf  # the largest limit that the server does not answer slowly
+        self._begin_round(0.0)
 
-    def answered(self) -> None:
-        """Take note of an attempt that went well while others waited for a place."""
+    def record_duration(self, seconds: float, now: float) -> None:
+        """Record a successful attempt that took ``seconds`` and ended ``now``."""
+        self._duration += seconds
+        self._round_left -= 1
+        if not self._round_left:
+            self._end_round(now)
+
+    def record_success(self) -> None:
+        """Record a successful attempt that ended while others waited for a slot."""
         if self._hold:
             self._hold -= 1
-            return
-        # A round adds as much as all have since the last refusal: before the first, it doubles.
-        self._gained += max(1, self.limit - self._held)
-        if self._gained >= self.limit:
-            self._gained -= self.limit
-            self.limit = min(self.limit + 1, self._ceiling)
+        elif self.limit < self._useful:
+            # A round adds as much as was added since the last rejection: the limit doubles
+            # before the first one.
+            self._gained += max(1, self.limit - self._held)
+            if self._gained >= self.limit:
+                self._gained -= self.limit
+                self.limit = min(self.limit + 1, self._ceiling)
 
-    def refused(self, in_flight: int, ended: int) -> None:
-        """Take note of a refusal.
+    def _begin_round(self, now: float) -> None:
+        self._began = now
+        self._duration = 0.0
+        self._round_size = self._round_left = max(ROUND_MIN, self.limit)
 
-        ``in_flight`` counts the other attempts, which are under way; ``ended`` those that
-        have ended in all this time, this one included.
+    def _end_round(self, now: float) -> None:
+        mean = self._duration / self._round_size
+        # Little's law: number in flight = rate of responses * duration of a response.
+        rate = self._round_size / max(now - self._began, mean)
+        self._fastest = min(self._fastest, mean)
+        self._useful = SLOW * self._fastest * rate
+        self._slow_rounds = self._slow_rounds + 1 if mean > SLOW * self._fastest else 0
+        if self._slow_rounds == SLOW_ROUNDS:
+            # The share that the server works on at once; the rest waits in its queue.
+            share = max(self._floor, math.ceil(self.limit * self._fastest / mean))
+            self._hold_at(share, at_first_step=True)
+            self._fastest = self._useful = math.inf
+            self._slow_rounds = 0
+        self._begin_round(now)
+
+    def record_rejection(self, in_flight: int, ended: int) -> None:
+        """Record a rejection.
+
+        ``in_flight`` counts the other attempts that are under way, ``ended`` the attempts that
+        have ended since the start, this one included.
         """
         if ended > self._burst_ends:
-            # The burst may go on until all that are under way now have ended. Who of them does
-            # is not known, so any that end are counted.
+            # The burst may last until all attempts that are under way now have ended. Which
+            # ones end is not known, so any are counted.
             self._burst_ends = ended + in_flight
             self._bottom = max(self._floor, (self.limit + 1) // 2)
-            self._begin_burst(raised_by=self.limit - self._held)
-        self.limit = max(self._bottom, min(self.limit, in_flight))
-        self._held = self.limit
-        self._hold = self._rounds * self.limit
-        self._gained = 0
-
-    def _begin_burst(self, raised_by: int) -> None:
-        if raised_by == 1:  # as the last time, most likely
-            self._rounds = min(2 * self._rounds, MOST_ROUNDS)
+            grown = self.limit - self._held
+            if grown == 0:
+                self.limit -= math.isqrt(self.limit)
+            self._hold_at(max(self._bottom, min(self.limit, in_flight)), at_first_step=grown == 1)
         else:
-            self._rounds = LEAST_ROUNDS
-        if raised_by == 0:
-            self.limit -= math.isqrt(self.limit)
+            self._set(max(self._bottom, min(self.limit, in_flight)))
+
+    def _hold_at(self, limit: int, *, at_first_step: bool) -> None:
+        # Growing failed at the first step, as it probably will the next time: wait for longer.
+        self._hold_rounds = min(2 * self._hold_rounds, MAX_HOLD) if at_first_step else MIN_HOLD
+        self._set(limit)
+
+    def _set(self, limit: int) -> None:
+        self.limit = self._held = limit
+        self._hold = self._hold_rounds * limit
+        self._gained = 0
 
 
 @attrs.frozen
 class LimiterStatistics:
-    """An `AdaptiveLimiter` at one moment."""
+    """The state of an `AdaptiveLimiter` at one moment."""
 
     limit: int
-    """How many attempts may be in flight."""
+    """The number of attempts that may be in flight."""
 
     in_flight: int
-    """How many attempts have a place."""
+    """The number of attempts that have a slot."""
 
     waiting: int
-    """How many attempts wait for a place."""
+    """The number of attempts that wait for a slot."""
 
 
 class AdaptiveLimiter:
-    """Concurrency that finds the server's limit by itself; the default of `open_session`.
+    """A concurrency limit that adapts to the server; the default of `open_session`.
 
-    It is an async context manager, entered around each attempt, and learns from the error that
-    passes through its end. Who finds no place waits, and places are given in order of arrival.
+    It is an async context manager, entered around each attempt, and learns from the errors that
+    pass through its exit. Direct calls get a slot before calls of a fan-out; within each kind
+    the order is that of arrival.
 
-    1. It starts low and doubles with each round trip, until the first refusal: a 429, a 503 or
-       a time-out. Nobody knows the limit, and this finds one of 200 within five round trips.
-    2. What is in flight once the refused have left is what the server holds: this becomes the
-       limit, so that finding it costs no throughput. The refusals of one burst count as one,
-       which takes half of the limit at the most.
-    3. It stays there for some rounds of answers, then grows by one, and ever faster as long as
-       nothing is refused. If the very first step up is, it stays twice as long the next
-       time, 16 rounds at the most: a steady server refuses next to nothing.
-    4. To be refused without having grown means that the server admits less, or that others
-       take their share. Then it yields its square root more, and soon tries again: a large
-       share yields more than a small one, so that clients who know nothing of each other end
-       up with equal shares.
-    5. It grows only while somebody waits, for only then it is the limit that holds them back.
-       Other errors, such as 404, and cancellations teach it nothing.
-    6. An attempt refused by a 429, whose place would go straight to the next in the queue, keeps
-       it for a tenth of a second, lest the whole queue run into the same refusal.
+    1. It starts low and doubles with each round trip, until the first rejection: a 429, a 503, a
+       timeout, or a lack of file descriptors. That finds a limit of 200 within five round trips.
+    2. The number of attempts in flight without the rejected ones is what the server holds: this
+       becomes the limit, so finding it costs no throughput. The rejections of one burst count
+       as one, which takes half of the limit at most.
+    3. The limit is held for some rounds of responses, then grows by one, and faster and faster
+       until a rejection. If the very first step is rejected, the next hold is twice as long, 16
+       rounds at most: a steady server rejects nearly nothing.
+    4. A rejection without growth means that the server admits less, or that others take their
+       share. Then the limit falls by its square root more. A large share falls by more than a
+       small one, so clients that know nothing of each other reach equal shares.
+    5. A server that queues instead of rejecting answers more slowly. While a round takes three
+       times as long as the fastest one, the limit does not grow; after three such rounds it
+       falls to the number that the server works on at once.
+    6. It grows only while attempts wait for a slot. Other errors, such as 404, and cancellations
+       do not change it.
+    7. After a 429 the slot stays taken for a tenth of a second if attempts wait for it, so that
+       not the whole queue meets the same rejection.
 
-    A server that queues instead of refusing is sent as much as ``ceiling`` allows: that is no
-    faster than its own limit and no slower either.
+    All arguments are numbers of attempts in flight. No event loop is needed to create one. It
+    may be shared by sessions of one event loop, and used in event loops one after the other.
 
-    All arguments count attempts in flight. No event loop is needed to make one. It may be
-    shared by several sessions and used in several event loops, one after the other.
-
-    :param start: the limit at first, 8 unless given (or the nearest within the bounds).
-    :param floor: the least limit.
-    :param ceiling: the largest limit. Each attempt in flight needs a connection.
-    :raises TypeError: one of them is no whole number.
+    :param start: the first limit; default 8, or the nearest number within the bounds.
+    :param floor: the smallest limit.
+    :param ceiling: the largest limit; default 240, or less if this process may open few files.
+    :raises TypeError: an argument is no ``int``.
     :raises ValueError: not 1 <= ``floor`` <= ``start`` <= ``ceiling``.
 
-    Entering raises `RuntimeError` where attempts of another event loop are waiting.
+    Entering raises `RuntimeError` if another event loop that still runs uses the limiter.
     """
 
-    __slots__ = ("_ceiling", "_ended", "_floor", "_in_flight", "_waiting", "_window")
+    __slots__ = (
+        "_batch",
+        "_ceiling",
+        "_direct",
+        "_ended",
+        "_entered",
+        "_floor",
+        "_in_flight",
+        "_loop",
+        "_window",
+    )
 
-    def __init__(self, *, start: int | None = None, floor: int = 1, ceiling: int = CEILING) -> None:
-        check_whole_number("floor", floor, 1)
-        check_whole_number("ceiling", ceiling, floor)
+    def __init__(
+        self, *, start: int | None = None, floor: int = 1, ceiling: int | None = None
+    ) -> None:
+        require_type("floor", floor, int)
+        if ceiling is None:
+            ceiling = max(floor, default_ceiling())
+        require_type("ceiling", ceiling, int)
         if start is None:
             start = max(floor, min(START, ceiling))
-        check_whole_number("start", start, floor, ceiling)
+        require_type("start", start, int)
+        if not 1 <= floor <= start <= ceiling:
+            raise ValueError(
+                f"not 1 <= floor <= start <= ceiling: floor={floor}, {start=}, {ceiling=}"
+            )
         self._floor = floor
         self._ceiling = ceiling
         self._window = Window(start, floor, ceiling)
-        self._in_flight = 0
         self._ended = 0
-        # In order, and a place that is no longer waited for is found without a search.
-        self._waiting: OrderedDict[asyncio.Future[None], None] = OrderedDict()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._reset()
+
+    def _reset(self) -> None:
+        self._in_flight = 0
+        self._direct: OrderedDict[asyncio.Future[None], None] = OrderedDict()
+        self._batch: OrderedDict[asyncio.Future[None], None] = OrderedDict()
+        self._entered: dict[asyncio.Task[Any] | None, float] = {}  # times by task
 
     def __repr__(self) -> str:
         return (
-            f"<AdaptiveLimiter: limit {self._window.limit} ({self._floor} to {self._ceiling}), "
-            f"{self._in_flight} in flight, {len(self._waiting)} waiting>"
+            f"<AdaptiveLimiter at {self._window.limit} ({self._floor} to {self._ceiling}), "
+            f"{self._in_flight} in flight, {self._waiting} waiting>"
         )
 
+    @property
+    def _waiting(self) -> int:
+        return len(self._direct) + len(self._batch)
+
     def statistics(self) -> LimiterStatistics:
-        """Give the present limit and how many attempts are in flight and waiting."""
-        return LimiterStatistics(self._window.limit, self._in_flight, len(self._waiting))
+        """Return the limit and the numbers of attempts in flight and waiting."""
+        return LimiterStatistics(self._window.limit, self._in_flight, self._waiting)
 
     async def __aenter__(self) -> None:
-        if self._in_flight < self._window.limit:  # then nobody waits: see _leave
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:
+            self._move_to(loop)
+        if self._in_flight < self._window.limit:  # then no attempt waits: see _leave
             self._in_flight += 1
         else:
-            await self._wait()
+            await self._wait(loop)
+        self._entered[asyncio.current_task(loop)] = loop.time()
 
     async def __aexit__(
         self,
@@ -194,41 +302,55 @@ class AdaptiveLimiter:
         traceback: TracebackType | None,
     ) -> None:
         self._ended += 1
+        entered = self._entered.pop(asyncio.current_task(self._loop), None)
         if exc is None:
-            if self._waiting:
-                self._window.answered()
-        elif is_refusal(exc):
-            self._window.refused(self._in_flight - 1, self._ended)
-            # Calls to a server that is down are to fail soon: no pause after a 503.
-            queue_follows = self._waiting and self._in_flight <= self._window.limit
-            if queue_follows and isinstance(exc, RateLimitError):
+            if self._loop and entered is not None:
+                now = self._loop.time()
+                self._window.record_duration(now - entered, now)
+                if self._direct or self._batch:
+                    self._window.record_success()
+        elif is_rejection(exc):
+            self._window.record_rejection(self._in_flight - 1, self._ended)
+            # No pause after a 503: calls to a server that is down should fail soon.
+            has_successor = self._waiting and self._in_flight <= self._window.limit
+            if has_successor and isinstance(exc, RateLimitError):
                 try:
-                    await asyncio.sleep(PAUSE)
+                    await asyncio.sleep(REJECTION_PAUSE)
                 finally:
                     self._leave()
                 return
         self._leave()
 
-    async def _wait(self) -> None:
-        """Wait for a place, which whoever leaves takes for the first in the queue."""
-        loop = asyncio.get_running_loop()
-        if self._waiting and next(iter(self._waiting)).get_loop() is not loop:
-            raise RuntimeError("the limiter is in use in another event loop")
-        place = loop.create_future()
-        self._waiting[place] = None
+    def _move_to(self, loop: asyncio.AbstractEventLoop) -> None:
+        other = self._loop
+        if other is not None and not other.is_closed() and (other.is_running() or self._in_flight):
+            raise RuntimeError(
+                "the limiter is in use in another event loop; create one for each event loop"
+            )
+        self._loop = loop
+        self._reset()
+
+    async def _wait(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Wait for a slot, which an attempt that leaves assigns to the first in the queue."""
+        queue = self._batch if is_batch.get() else self._direct
+        slot = loop.create_future()
+        queue[slot] = None
         try:
-            await place
+            await slot
         except BaseException:
-            if place.done() and not place.cancelled():
-                self._leave()  # it was given in the very moment of the cancellation
+            if slot.done() and not slot.cancelled():
+                self._leave()  # it was assigned at the moment of the cancellation
             else:
-                self._waiting.pop(place, None)
+                queue.pop(slot, None)
             raise
 
     def _leave(self) -> None:
         self._in_flight -= 1
-        while self._waiting and self._in_flight < self._window.limit:
-            place, _ = self._waiting.popitem(last=False)
-            if not place.done():
-                place.set_result(None)
+        while self._in_flight < self._window.limit:
+            queue = self._direct or self._batch
+            if not queue:
+                break
+            slot, _ = queue.popitem(last=False)
+            if not slot.done():
+                slot.set_result(None)
                 self._in_flight += 1

@@ -1,262 +1,279 @@
-"""Listings: the lazy pager, its pages, and the rule of which next URL may be followed.
+"""Listings: the lazy pager, its pages, and the rule for which next URL may be requested.
 
 https://www.twilio.com/docs/usage/twilios-response#pagination
 """
 
 import asyncio
+import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator
+from contextlib import aclosing, suppress
+from functools import partial
 from typing import Final, Generic, Protocol, TypeVar
 
 import attrs
 from yarl import URL
 
-from marketplace_async.errors import MarketplaceError, PageLoopError, UntrustedPageUrlError
+from marketplace_async.errors import PageLoopError, UntrustedPageUrlError
 from marketplace_async.models import PAGE_SIZE_MAX, PageMeta
-from marketplace_async.readahead import ReadAhead
-from marketplace_async.settings import CANONICAL_ORIGIN
+from marketplace_async.settings import LOOPBACK, require_type
 from marketplace_async.transport import Transport
-from marketplace_async.validation import check_whole_number
 
-__all__ = ["HasSid", "ItemIterator", "Page", "PageIterator", "Pager", "trusted_path"]
+__all__ = ["Client", "HasSid", "Page", "PageReader", "Pager", "trusted_path"]
 
 
 class HasSid(Protocol):
-    """What a listing holds: something with a SID to know it by."""
+    """An item of a listing."""
 
     @property
-    def sid(self) -> str: ...  # noqa: D102  # the class says it
+    def sid(self) -> str: ...  # noqa: D102
+
+
+class Client(Protocol):
+    """What handles and pagers need of a session."""
+
+    @property
+    def origin(self) -> URL: ...  # noqa: D102
+
+    def transport(self) -> Transport: ...  # noqa: D102
 
 
 T = TypeVar("T", bound=HasSid)
+T_co = TypeVar("T_co", bound=HasSid, covariant=True)
 
-PAGES_WITHOUT_NEWS: Final = 100
-# What a URL on the wire may hold (RFC 3986), within a length that servers take.
+
+class PageReader(Protocol[T_co]):
+    """Converts the body of a page."""
+
+    def __call__(  # noqa: D102
+        self, data: bytes, *, skip_invalid: bool
+    ) -> tuple[tuple[T_co, ...], PageMeta]: ...
+
+
+PAGES_WITHOUT_NEW_ITEMS: Final = 100
+# The characters of a URL (RFC 3986), within a length that servers accept.
 URL_TEXT: Final = re.compile(r"[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=%]{1,8000}")
+TWILIO_HOST: Final = re.compile(r"marketplace(\.[a-z0-9-]+){0,2}\.twilio\.com")
 
 
-def trusted_path(url: object, origin: URL, path: str) -> str:
-    """Give path and query of a page's URL, if the URL belongs to the listing at ``path``.
+def trusted_path(url: str, origin: URL, path: str) -> str:
+    """Return path and query of a page URL if it belongs to the listing at ``path``.
 
-    Its origin must be the session's or Twilio's canonical one, with which a regional host may
-    answer; the request goes to the session's origin in any case.
+    The scheme must be https or the session's, the host the session's or any host of Twilio's
+    Marketplace API, because a region may name another one. A session on this machine accepts
+    each of its names. The request goes to ``origin`` in any case.
 
-    :raises UntrustedPageUrlError: it is anything else.
+    :raises UntrustedPageUrlError: the URL leads anywhere else.
     """
-    if isinstance(url, str) and URL_TEXT.fullmatch(url):
-        try:
-            # Compared as parsed, for a scheme or host may be written in more than one way; then
-            # as text, which leaves out a port that is the default.
-            known = str(URL(url).origin()) in (str(origin), str(CANONICAL_ORIGIN))
+    if URL_TEXT.fullmatch(url):
+        with suppress(ValueError):  # the port is no number, for example
             parsed = URL(url, encoded=True)
-        except ValueError:
-            pass
-        else:
-            plain = not (parsed.raw_user or parsed.raw_password or parsed.raw_fragment)
-            # The API may write a SID in another case than the caller did.
-            if known and plain and parsed.raw_path.lower() == path.lower():
+            if (
+                _is_known(parsed, origin)
+                and not (parsed.raw_user or parsed.raw_password or parsed.raw_fragment)
+                # The API may write a SID in another case than the caller.
+                and parsed.raw_path.lower() == path.lower()
+            ):
                 return parsed.raw_path_qs
-    _, at, rest = str(url).rpartition("@")
-    given = f"…@{rest}" if at else rest  # what stands before may be a password
-    raise UntrustedPageUrlError(f"the page URL is not one of {origin}{path}: {given}")
+    _, at, rest = url.rpartition("@")
+    given = f"…@{rest}" if at else rest  # the part before may be a password
+    raise UntrustedPageUrlError(f"the page URL does not belong to {origin}{path}: {given}")
+
+
+def _is_known(url: URL, origin: URL) -> bool:
+    host = (url.host or "").lower()
+    if url.scheme == "https" and url.port == 443 and TWILIO_HOST.fullmatch(host):
+        return True
+    if url.scheme not in (origin.scheme, "https") or url.port != origin.port:
+        return False
+    return host == origin.host or (host in LOOPBACK and origin.host in LOOPBACK)
 
 
 @attrs.frozen
 class Page(Generic[T]):
-    """One page of a listing."""
+    """One page of a listing; iterate over it for its items."""
 
     items: tuple[T, ...]
-    """The items, without any that stood on the page before, and cut to the pager's limit."""
+    """The items, without those of the page before, and cut to the limit of the pager."""
 
     meta: PageMeta
-    """Where the page stands, as the API put it."""
+    """The position of the page, as the API sent it."""
 
     @property
     def next_page_url(self) -> str | None:
-        """The URL of the page after this one, ``None`` if the API has none.
+        """The URL of the next page, None on the last one.
 
-        Resume from it only after a whole page: what a limit cut off is not on the next one.
+        Resume from it only after a whole page: it does not include items that a limit cut off.
         """
         return self.meta.next_page_url
+
+    def __iter__(self) -> Iterator[T]:
+        return iter(self.items)
+
+    def __len__(self) -> int:
+        return len(self.items)
 
 
 @attrs.frozen(eq=False)
 class Pager(Generic[T]):
     """A listing that is requested page by page while it is iterated.
 
-    Making one sends nothing. Each ``async for`` starts anew, with a position of its own. A
-    page is requested when the one before is used up, or up to ``prefetch`` pages earlier;
-    while its items are given, no connection and no place in the limiter is held.
+    ``async for`` iterates over the items, ``await`` returns them in a list. Creating a pager
+    sends nothing. Each iteration starts at the beginning, with a position of its own. A page is
+    requested when the one before is used up, or with ``prefetch`` while it is used. Neither a
+    connection nor a slot of the limiter is held while the items are yielded.
 
-    What is promised: the items in the API's order; none twice that stood on the page before
-    (the catalogue may move while it is read); an error rather than an incomplete listing.
-    After an error of a page, its ``url`` can be resumed from.
+    The items come in the order of the API, without those that were already on the page before
+    (the listing may change while it is read). A listing ends in an error rather than
+    incompletely. If a request failed, resume from the ``url`` of its error.
 
-    Iterating raises what fetching raises, and:
+    Iterating raises the errors of fetching, and:
 
-    :raises UntrustedPageUrlError: a page leads away from the listing.
-    :raises PageLoopError: the pages lead in a circle, or a hundred in a row bring nothing new.
+    :raises UntrustedPageUrlError: a page URL leads away from the listing; it is not requested.
+    :raises PageLoopError: the pages form a cycle, or a hundred in a row have no new item.
+    :raises InvalidItemError: an item cannot be read; not with ``skip_invalid``.
     """
 
-    _transport: Transport = attrs.field(repr=False)
+    _client: Client
     _path: str
-    _structure: Callable[[bytes], tuple[tuple[T, ...], PageMeta]] = attrs.field(repr=False)
-    _limit: int | None = None
-    _page_size: int | None = None
-    _resume_from: str | None = None
-    _prefetch: int = 0
+    _read: PageReader[T]
+    _limit: int | None = attrs.field(default=None, alias="limit")
+    _page_size: int | None = attrs.field(default=None, alias="page_size")
+    _resume_from: str | None = attrs.field(default=None, alias="resume_from")
+    _prefetch: bool = attrs.field(default=False, alias="prefetch")
+    _skip_invalid: bool = attrs.field(default=False, alias="skip_invalid")
 
     def __attrs_post_init__(self) -> None:
-        if self._limit is not None:
-            check_whole_number("limit", self._limit, 0)
-        if self._page_size is not None:
-            check_whole_number("page_size", self._page_size, 1, PAGE_SIZE_MAX)
+        for name, number, low, high in (
+            ("limit", self._limit, 0, math.inf),
+            ("page_size", self._page_size, 1, PAGE_SIZE_MAX),
+        ):
+            if number is not None:
+                require_type(name, number, int)
+                if not low <= number <= high:
+                    bounds = f"at least {low}" if high == math.inf else f"between {low} and {high}"
+                    raise ValueError(f"{name} must be {bounds}, not {number}")
+        require_type("prefetch", self._prefetch, bool)
+        require_type("skip_invalid", self._skip_invalid, bool)
         if self._resume_from is not None:
-            trusted_path(self._resume_from, self._transport.origin, self._path)
-        check_whole_number("prefetch", self._prefetch, 0)
+            require_type("resume_from", self._resume_from, str)
+            trusted_path(self._resume_from, self._client.origin, self._path)
 
-    def __aiter__(self) -> "ItemIterator[T]":
-        """Iterate over the items."""
-        return ItemIterator(self.pages())
+    def __repr__(self) -> str:
+        limit = "" if self._limit is None else f", at most {self._limit} items"
+        return f"<Pager of {self._client.origin}{self._path}{limit}>"
 
-    def pages(self) -> "PageIterator[T] | ReadAhead[Page[T]]":
-        """Iterate over the pages, each a `Page`."""
-        first = self._resume_from or f"{self._transport.origin}{self._path}{self._first_query()}"
-        pages = PageIterator(self._transport, self._path, self._structure, first, self._limit)
-        return ReadAhead(pages, self._prefetch) if self._prefetch else pages
+    def __await__(self) -> Generator[None, None, list[T]]:
+        return self.to_list().__await__()
+
+    async def __aiter__(self) -> AsyncGenerator[T, None]:
+        async with aclosing(self.pages()) as pages:
+            async for page in pages:
+                for item in page.items:
+                    yield item
+
+    async def pages(self) -> AsyncGenerator[Page[T], None]:
+        """Yield the pages, each a `Page`."""
+        read = partial(self._read, skip_invalid=self._skip_invalid)
+        position = _Position(self._client, self._path, self._first_url(), self._limit, read)
+        ahead: asyncio.Task[Page[T]] | None = None
+        try:
+            while ahead is not None or position.has_next:
+                page = await (ahead or position.fetch())
+                ahead = None
+                if self._prefetch and position.has_next:
+                    ahead = asyncio.create_task(position.fetch())
+                yield page
+        finally:
+            if ahead is not None:
+                ahead.cancel()
+                await asyncio.wait([ahead])
+                if not ahead.cancelled():
+                    ahead.exception()  # otherwise asyncio logs that nobody retrieved it
 
     async def to_list(self) -> list[T]:
-        """Give all items in a list."""
+        """Return all items in a list, as ``await pager`` does."""
         return [item async for item in self]
 
     async def first(self) -> T | None:
-        """Give the first item, ``None`` if there is none.
+        """Return the first item, None if there is none.
 
-        The request asks for one alone, unless ``resume_from`` settles the page size.
+        The request asks for one item only, unless ``resume_from`` defines the page size.
         """
-        if self._limit == 0:
-            return None
-        async for item in attrs.evolve(self, limit=1, prefetch=0):
-            return item
-        return None
+        limit = 1 if self._limit is None else min(1, self._limit)
+        items = await attrs.evolve(self, limit=limit, prefetch=False)
+        return items[0] if items else None
 
-    def _first_query(self) -> str:
-        # With neither, the API's own default of 50 holds.
+    def _first_url(self) -> str:
+        if self._resume_from is not None:
+            return self._resume_from
+        # Without a size the API uses its default of 50.
         size = self._page_size
         if self._limit is not None:
             size = min(size or PAGE_SIZE_MAX, self._limit)
-        return "" if size is None else f"?PageSize={size}"
+        query = "" if size is None else f"?PageSize={size}"
+        return f"{self._client.origin}{self._path}{query}"
 
 
-class PageIterator(Generic[T]):
-    """A position in a listing, between pages.
-
-    It stays where it is when a page fails: the next `__anext__` asks for the same page.
-    """
-
-    __slots__ = ("_busy", "_closed", "_left", "_next_url", "_path", "_requested", "_sids",
-                 "_structure", "_transport", "_without_news")  # fmt: skip
+class _Position(Generic[T]):
+    """A position in a listing, between two pages."""
 
     def __init__(
         self,
-        transport: Transport,
+        client: Client,
         path: str,
-        structure: Callable[[bytes], tuple[tuple[T, ...], PageMeta]],
         first_url: str,
         limit: int | None,
+        read: Callable[[bytes], tuple[tuple[T, ...], PageMeta]],
     ) -> None:
-        self._transport = transport
+        self._client = client
         self._path = path
-        self._structure = structure
-        self._next_url: str | None = first_url
+        self._read = read
+        self._next_url = first_url  # empty after the last page
         self._left = limit
-        self._requested: set[int] = set()
-        self._sids: set[str] = set()
-        self._without_news = 0
-        self._busy = False
-        self._closed = False
+        # Hashes: a listing of millions would keep thousands of long URLs.
+        self._seen: set[int] = set()
+        self._sids: set[str] = set()  # of the last page
+        self._without_new_items = 0
 
-    def __aiter__(self) -> "PageIterator[T]":
-        return self
+    @property
+    def has_next(self) -> bool:
+        return self._next_url != "" and self._left != 0
 
-    async def __anext__(self) -> Page[T]:
-        if self._busy:
-            raise RuntimeError("another task awaits the next page of this iterator")
-        if self._next_url is None or self._left == 0:
-            raise StopAsyncIteration
-        try:
-            path_and_query = self._followed(self._next_url)
-        except MarketplaceError as error:
-            self._transport.clean(error)
-            raise
-        self._busy = True
-        try:
-            items, meta = await self._transport.get(path_and_query, self._structure)
-        finally:
-            self._busy = False
-        # Hashes stay small where a listing of millions would keep thousands of long URLs.
-        self._requested.add(hash(path_and_query))
-        self._next_url = None if self._closed else meta.next_page_url
-        items = self._news(items)
-        self._without_news = 0 if items else self._without_news + 1
+    async def fetch(self) -> Page[T]:
+        """Fetch the next page and move past it."""
+        path_and_query = self._next_path()
+        items, meta = await self._client.transport().get(path_and_query, self._read)
+        self._seen.add(hash(path_and_query))
+        if meta.url is not None:
+            # The first request does not name the page; a cycle through the first page does.
+            with suppress(UntrustedPageUrlError):
+                self._seen.add(hash(trusted_path(meta.url, self._client.origin, self._path)))
+        self._next_url = meta.next_page_url or ""
+        items = self._new_items(items)
+        self._without_new_items = 0 if items else self._without_new_items + 1
         if self._left is not None:
             items = items[: self._left]
             self._left -= len(items)
         return Page(items, meta)
 
-    async def aclose(self) -> None:
-        """End the iteration."""
-        self._closed = True
-        self._next_url = None
-
-    def _followed(self, url: str) -> str:
-        """Give the path and query of the next request, or refuse to follow where it leads."""
-        origin = self._transport.origin
-        path_and_query = trusted_path(url, origin, self._path)
-        loop = None
-        if hash(path_and_query) in self._requested:
-            loop = "the pages lead in a circle, back to this one"
-        elif self._without_news >= PAGES_WITHOUT_NEWS:
-            loop = f"{self._without_news} pages in a row brought no new item"
-        if loop is None:
+    def _next_path(self) -> str:
+        origin = self._client.origin
+        path_and_query = trusted_path(self._next_url, origin, self._path)
+        if hash(path_and_query) in self._seen:
+            problem = "the pages form a cycle: this one was requested before"
+        elif self._without_new_items >= PAGES_WITHOUT_NEW_ITEMS:
+            problem = f"{self._without_new_items} pages in a row have no new item"
+        else:
             return path_and_query
-        error = PageLoopError(loop)
+        error = PageLoopError(problem)
         error.method, error.url = "GET", f"{origin}{path_and_query}"
         raise error
 
-    def _news(self, items: tuple[T, ...]) -> tuple[T, ...]:
-        """Leave out what stood on the page before: it moved while the listing was read."""
+    def _new_items(self, items: tuple[T, ...]) -> tuple[T, ...]:
+        """Omit the items of the page before: they moved while the listing was read."""
         sids = {item.sid for item in items}
         before, self._sids = self._sids, sids
         if before.isdisjoint(sids):
             return items
         return tuple(item for item in items if item.sid not in before)
-
-
-class ItemIterator(Generic[T]):
-    """A position in a listing, between items."""
-
-    __slots__ = ("_items", "_pages")
-
-    def __init__(self, pages: PageIterator[T] | ReadAhead[Page[T]]) -> None:
-        self._pages = pages
-        self._items: Iterator[T] = iter(())
-
-    def __aiter__(self) -> "ItemIterator[T]":
-        return self
-
-    async def __anext__(self) -> T:
-        while True:
-            for item in self._items:
-                return item
-            try:
-                page = await self._pages.__anext__()
-            except asyncio.CancelledError:
-                del self  # a traceback that somebody keeps would keep the reading ahead going
-                raise
-            self._items = iter(page.items)
-
-    async def aclose(self) -> None:
-        """End the iteration, and the reading ahead."""
-        self._items = iter(())
-        await self._pages.aclose()

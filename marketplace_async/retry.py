@@ -1,9 +1,11 @@
-"""When a failed attempt is followed by another, and after how long: functions of values."""
+"""When a failed attempt is repeated: the policy of one call, and the budget of a session."""
 
+import errno
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 import attrs
+from attrs.validators import ge, instance_of
 
 from marketplace_async.errors import (
     ApiError,
@@ -11,92 +13,166 @@ from marketplace_async.errors import (
     ConnectionFailedError,
     InvalidResponseError,
     MarketplaceError,
+    RateLimitError,
     RequestTimeoutError,
+    ServerError,
 )
-from marketplace_async.validation import is_seconds, is_whole_number_from_1
+from marketplace_async.settings import seconds
 
-__all__ = ["RetryEvent", "RetryPolicy", "is_retryable"]
+__all__ = [
+    "RetryBudget",
+    "RetryEvent",
+    "RetryPolicy",
+    "is_local",
+    "is_outage_sign",
+    "is_retryable",
+]
 
-# 429 was never processed (https://www.twilio.com/docs/api/errors/20429); the rest may have
-# been, which is harmless: all this library sends is GET.
+# A 429 was never processed (https://www.twilio.com/docs/api/errors/20429). The others may have
+# been, which is harmless for GET.
 RETRYABLE_STATUSES: Final = frozenset({408, 429, 500, 502, 503, 504})
+
+# This machine has no descriptor, buffer, memory or port left: too many connections at once.
+LOCAL_ERRORS: Final = frozenset(
+    {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL}
+)
+
+TOKENS: Final = 500
+TOKENS_PER_FAILED_RETRY: Final = 5
 
 
 def is_retryable(error: MarketplaceError) -> bool:
-    """Say whether the same request may well succeed if it is made again."""
+    """Return True if the same request may succeed when it is repeated."""
     match error:
         case ApiError():
             return error.status in RETRYABLE_STATUSES
         case CertificateError():
             return False
         case InvalidResponseError():
-            return error.incomplete
+            return error.retryable
         case _:
             return isinstance(error, (ConnectionFailedError, RequestTimeoutError))
 
 
+def is_local(error: BaseException) -> bool:
+    """Return True if the error is about this machine's resources, not about the server."""
+    return isinstance(error, ConnectionFailedError) and error.errno in LOCAL_ERRORS
+
+
+def is_outage_sign(error: MarketplaceError) -> bool:
+    """Return True if the error suggests that the server, or the way to it, does not work."""
+    match error:
+        case ApiError():
+            return isinstance(error, ServerError) or error.status == 408
+        case InvalidResponseError():
+            return error.retryable
+        case ConnectionFailedError():
+            return not is_local(error)
+        case _:
+            return isinstance(error, RequestTimeoutError)
+
+
+def _wait_field(default: float) -> Any:
+    return attrs.field(default=default, validator=seconds)
+
+
 @attrs.frozen(kw_only=True)
 class RetryPolicy:
-    """How often a call tries, and how long it waits in between.
+    """How many attempts a call makes, and how long it waits between them.
 
-    The wait before attempt *n* + 1 is drawn evenly from 0 to ``wait_initial`` · 2ⁿ⁻¹, at most
-    ``wait_max`` seconds ("full jitter"), so that callers who failed together do not come back
-    together. Where the server says how long to wait, that is the least.
+    The wait before attempt *n* + 1 is between the half and the whole of ``wait_initial`` · 2ⁿ⁻¹
+    seconds, at most ``wait_max`` ("equal jitter"): calls that failed together do not come back
+    together, and six attempts span at least 3.1 seconds. A ``Retry-After`` is the minimum.
 
-    How long a call may take in all is `Timeout.total`.
+    `Timeout.total` limits the duration of the whole call.
+
+    Calls inside a fan-out use up an attempt only for errors of their own: not for a 429, and
+    not while the server is down.
     """
 
-    attempts: int = attrs.field(default=6, validator=is_whole_number_from_1)
-    """How many attempts a call makes at the most."""
+    attempts: int = attrs.field(default=6, validator=[instance_of(int), ge(1)])
+    """The maximum number of attempts of a call."""
 
-    wait_initial: float = attrs.field(default=0.2, validator=is_seconds)
-    """The longest wait before the second attempt, in seconds; it doubles with each."""
+    wait_initial: float = _wait_field(0.2)
+    """The maximum wait before the second attempt, in seconds; it doubles with each attempt."""
 
-    wait_max: float = attrs.field(default=20.0, validator=is_seconds)
-    """The longest wait that this policy chooses by itself, in seconds."""
+    wait_max: float = _wait_field(20.0)
+    """The maximum wait between two attempts without ``Retry-After``, in seconds."""
 
-    retry_after_max: float = attrs.field(default=30.0, validator=is_seconds)
-    """The longest ``Retry-After`` that is waited for, in seconds; a longer one ends the call."""
+    retry_after_max: float = _wait_field(30.0)
+    """The maximum ``Retry-After`` that a call waits for, in seconds; a longer one ends it."""
 
     @classmethod
     def off(cls) -> "RetryPolicy":
-        """Give the policy of a single attempt."""
+        """Return the policy of a single attempt."""
         return cls(attempts=1)
 
     def wait(
         self, error: MarketplaceError, attempt: int, random: Callable[[], float]
     ) -> float | None:
-        """Give the seconds to wait after ``attempt`` (from 1) failed, ``None`` to give up.
+        """Return the seconds to wait after ``attempt`` (from 1) failed, None to give up.
 
-        ``random`` gives a number from 0 up to 1.
+        ``random`` returns a number from 0 up to 1.
         """
         if attempt >= self.attempts or not is_retryable(error):
             return None
-        # Beyond 2**60 only the bound counts; larger floats overflow.
+        # Above 2**60 only wait_max counts; larger floats overflow.
         ceiling = min(self.wait_max, self.wait_initial * 2.0 ** min(attempt - 1, 60))
-        asked = error.retry_after if isinstance(error, ApiError) else None
-        if asked is None:
-            return random() * ceiling
-        if asked > self.retry_after_max:
+        retry_after = error.retry_after if isinstance(error, ApiError) else None
+        if retry_after is None:
+            return (1 + random()) / 2 * ceiling
+        if retry_after > self.retry_after_max:
             return None
-        return asked + random() * min(ceiling, self.wait_initial)
+        return retry_after + random() * min(ceiling, self.wait_initial)
+
+
+class RetryBudget:
+    """The number of retries that a session may waste.
+
+    Each failed retry of a direct call costs 5 of 500 tokens; each success returns one. While
+    the budget is spent, direct calls end after one attempt. So a server that fails most
+    requests is not sent many times as many.
+    """
+
+    def __init__(self) -> None:
+        self.tokens: int = TOKENS
+        """The number of tokens left."""
+
+    @property
+    def is_spent(self) -> bool:
+        """True if no token is left for another retry."""
+        return self.tokens < TOKENS_PER_FAILED_RETRY
+
+    def record_success(self) -> None:
+        """Record a healthy response."""
+        if self.tokens < TOKENS:
+            self.tokens += 1
+
+    def record_failure(self, error: MarketplaceError, attempt: int) -> None:
+        """Record an attempt, counted from 1, that failed.
+
+        The first attempt is free. A 429 was not processed, and an error of this machine says
+        nothing about the server: both are free too.
+        """
+        if attempt > 1 and not isinstance(error, RateLimitError) and is_outage_sign(error):
+            self.tokens = max(0, self.tokens - TOKENS_PER_FAILED_RETRY)
 
 
 @attrs.frozen
 class RetryEvent:
-    """What ``on_retry`` is called with before each wait."""
+    """The argument of ``on_retry``, which is called before each wait."""
 
     method: str
-    """The HTTP method, ``GET``."""
+    """The HTTP method."""
 
     url: str
     """The URL of the request."""
 
     attempt: int
-    """Which attempt failed, from 1."""
+    """The number of the attempt that failed, from 1."""
 
     wait: float
-    """How many seconds are waited before the next."""
+    """The seconds until the next attempt, at least."""
 
     error: MarketplaceError
-    """Why it failed."""
+    """The error of the attempt."""

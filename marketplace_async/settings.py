@@ -1,125 +1,215 @@
-"""Who asks, where, and how long it may take: credentials, origin, time-outs."""
+"""Credentials, timeouts, and the server that requests go to."""
 
+import math
 import os
 import re
 from collections.abc import Mapping
+from types import NoneType
 from typing import Any, Final
 
 import attrs
 from yarl import URL
 
-from marketplace_async.errors import MissingCredentialsError, shown
-from marketplace_async.validation import is_seconds
+from marketplace_async.errors import MissingCredentialsError, escape
 
-__all__ = ["CANONICAL_ORIGIN", "Credentials", "Timeout", "origin"]
+__all__ = ["LOOPBACK", "Credentials", "Timeout", "origin", "require_type", "seconds"]
 
-CANONICAL_ORIGIN: Final = URL("https://marketplace.twilio.com")
+HOME_EDGES: Final[Mapping[str, str]] = {
+    "au1": "sydney",
+    "br1": "sao-paulo",
+    "de1": "frankfurt",
+    "ie1": "dublin",
+    "jp1": "tokyo",
+    "jp2": "osaka",
+    "sg1": "singapore",
+    "us1": "ashburn",
+    "us2": "umatilla",
+}
+"""The edge location that belongs to each region.
+
+https://www.twilio.com/docs/global-infrastructure/understanding-edge-locations
+"""
+
+DEFAULT_REGION: Final = "us1"
+
+VARIABLES: Final = (
+    ("TWILIO_API_KEY", "TWILIO_API_SECRET"),
+    ("TWILIO_ACCOUNT_SID", "TWILIO_AUTH_TOKEN"),
+)
+SID: Final = re.compile("(AC|SK)[0-9a-fA-F]{32}")
 
 LABEL: Final = re.compile("[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
-# Checked as text first: parsers mend what is wrong, drop line ends and fold full-width letters.
+# Checked as text first: URL parsers repair mistakes, drop line ends and fold full-width letters.
 ORIGIN: Final = re.compile(
     r"https?://(\[[0-9a-f:.]+\]|([a-z0-9_-]{1,63}\.){0,126}[a-z0-9_-]{1,63}\.?)(:[0-9]{1,5})?/?",
     re.ASCII | re.IGNORECASE,
 )
 LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+"""The names of this machine."""
 
 
-def _is_sendable(_: object, attribute: "attrs.Attribute[Any]", value: object) -> None:
-    # The value is not shown: it may be the secret, also where the user name is expected.
-    if not isinstance(value, str):
-        raise TypeError(f"{attribute.name} must be a string, not {type(value).__name__}")
-    if not value or not value.isprintable():
-        raise ValueError(f"{attribute.name} must be printable text and not empty")
+def require_type(name: str, value: object, *types: type[Any]) -> None:
+    """Check the type of an argument; a bool is no number.
+
+    :raises TypeError: ``value`` is of none of the types; the text names the argument.
+    """
+    if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
+        names = ["None" if type_ is NoneType else type_.__name__ for type_ in types]
+        # The value itself is not shown: it may be a secret.
+        raise TypeError(f"{name} must be {' or '.join(names)}, not {type(value).__name__}")
 
 
-def _has_no_colon(_: object, attribute: "attrs.Attribute[Any]", value: str) -> None:
-    if ":" in value:  # it ends the user name in HTTP Basic: RFC 7617, section 2
-        raise ValueError(f"{attribute.name} must not hold a colon")
+def seconds(_: object, attribute: "attrs.Attribute[Any]", value: float) -> None:
+    """Check a duration, as an attrs validator: a finite number of seconds above 0.
+
+    :raises TypeError: ``value`` is no number.
+    :raises ValueError: ``value`` is out of bounds.
+    """
+    require_type(attribute.name, value, int, float)
+    if not 0 < value < math.inf:
+        raise ValueError(f"{attribute.name} must be a finite number above 0, not {value!r}")
+
+
+def _check_credentials(
+    username: object, password: object, names: tuple[str, str]
+) -> Exception | None:
+    """Return the error of credentials that cannot be sent; its text shows neither of them."""
+    for name, value in zip(names, (username, password), strict=True):
+        if not isinstance(value, str):
+            return TypeError(f"{name} must be str, not {type(value).__name__}")
+        if not value:
+            return ValueError(f"{name} must not be empty")
+        if value != value.strip():
+            return ValueError(f"{name} begins or ends with whitespace, such as a line end")
+        if not value.isprintable():
+            return ValueError(f"{name} contains characters that are not printable")
+    if ":" in str(username):  # it ends the user name in HTTP Basic: RFC 7617, section 2
+        return ValueError(f"{names[0]} must not contain a colon")
+    if SID.fullmatch(str(password)):
+        return ValueError(f"{names[1]} is a SID: are {names[0]} and {names[1]} swapped?")
+    return None
 
 
 @attrs.frozen
 class Credentials:
-    """What identifies the caller; the password never shows in a ``repr``.
+    """The user name and password of the requests; a ``repr`` never shows the password.
 
     https://www.twilio.com/docs/usage/requests-to-twilio#credentials
+
+    :raises TypeError: one of them is no string.
+    :raises ValueError: one cannot be sent (empty, whitespace at an end, not printable, a colon
+        in the user name), or the two are swapped.
     """
 
-    username: str = attrs.field(validator=[_is_sendable, _has_no_colon])
+    username: str
     """The SID of an API key (``SK…``), or of the account (``AC…``)."""
 
-    password: str = attrs.field(validator=_is_sendable, repr=False)
-    """The secret of the API key, or the account's Auth Token."""
+    password: str = attrs.field(repr=False)
+    """The secret of the API key, or the Auth Token of the account."""
+
+    def __init__(self, username: str, password: str) -> None:
+        error = _check_credentials(username, password, ("username", "password"))
+        if error is not None:
+            # Error trackers show the local variables of a traceback.
+            del self, username, password
+            raise error
+        object.__setattr__(self, "username", username)
+        object.__setattr__(self, "password", password)
 
     @classmethod
-    def from_env(cls, environ: Mapping[str, str] = os.environ) -> "Credentials":
-        """Take them from ``TWILIO_API_KEY`` and ``TWILIO_API_SECRET``, or else from
-        ``TWILIO_ACCOUNT_SID`` and ``TWILIO_AUTH_TOKEN``.
+    def from_env(cls) -> "Credentials":
+        """Return the credentials in the environment variables.
 
-        :raises MissingCredentialsError: neither pair is set.
-        :raises ValueError: they cannot be sent: not printable, or a colon in the user name.
+        These are ``TWILIO_API_KEY`` and ``TWILIO_API_SECRET``, or else ``TWILIO_ACCOUNT_SID``
+        and ``TWILIO_AUTH_TOKEN``. An empty variable counts as missing. The account's pair is
+        used beside a single ``TWILIO_API_SECRET``, but not beside a single ``TWILIO_API_KEY``.
+
+        :raises MissingCredentialsError: no pair is complete, or only ``TWILIO_API_KEY`` of the
+            first one is set.
+        :raises ValueError: as for the constructor; the text names the variable.
         """
-        for username, password in (
-            ("TWILIO_API_KEY", "TWILIO_API_SECRET"),
-            ("TWILIO_ACCOUNT_SID", "TWILIO_AUTH_TOKEN"),
-        ):
-            if environ.get(username) and environ.get(password):
-                return cls(environ[username], environ[password])
-        raise MissingCredentialsError("no credentials were given and the environment holds none")
+        problems: list[str] = []
+        for names in VARIABLES:
+            missing = [name for name in names if not os.environ.get(name)]
+            if not missing:
+                # No local variable holds the values: error trackers show those of a traceback.
+                error = _check_credentials(os.environ[names[0]], os.environ[names[1]], names)
+                if error is not None:
+                    raise error
+                return cls(os.environ[names[0]], os.environ[names[1]])
+            if len(missing) == 1:
+                (present,) = {*names} - {*missing}
+                problems.append(f"{present} is set and {missing[0]} is missing")
+                if present == "TWILIO_API_KEY":
+                    break
+        raise MissingCredentialsError(
+            "; ".join(problems) or "no credentials were passed and the environment has none"
+        )
 
 
 @attrs.frozen(kw_only=True)
 class Timeout:
-    """How long things may take, in seconds."""
+    """The maximum durations of calls, attempts and connecting, in seconds."""
 
-    total: float = attrs.field(default=60.0, validator=is_seconds)
-    """One call with all its attempts and waits. A page of a listing is a call."""
+    total: float = attrs.field(default=60.0, validator=seconds)
+    """One call with all its attempts and waits. Each page of a listing is a call."""
 
-    attempt: float = attrs.field(default=15.0, validator=is_seconds)
-    """One attempt, from connecting to the last byte of the answer."""
+    attempt: float = attrs.field(default=15.0, validator=seconds)
+    """One attempt, from connecting to the last byte of the response."""
 
-    connect: float = attrs.field(default=5.0, validator=is_seconds)
+    connect: float = attrs.field(default=5.0, validator=seconds)
     """Opening one connection, TLS included."""
 
 
-def origin(
-    base_url: str | None = None,
-    region: str | None = None,
-    edge: str | None = None,
-    environ: Mapping[str, str] = os.environ,
-) -> URL:
-    """Give the scheme, host and port that requests go to.
+def origin(base_url: str | None = None, region: str | None = None, edge: str | None = None) -> URL:
+    """Return the scheme, host and port that requests go to.
 
-    ``base_url`` wins; else ``region`` and ``edge``, or ``TWILIO_REGION`` and ``TWILIO_EDGE``
-    in their place, make the host: https://www.twilio.com/docs/global-infrastructure/understanding-edge-locations
+    ``base_url`` wins, then ``region`` and ``edge``, then the environment variables
+    ``TWILIO_MARKETPLACE_BASE_URL``, then ``TWILIO_REGION`` and ``TWILIO_EDGE``. A region alone
+    uses its home edge, an edge alone the region us1:
+    https://www.twilio.com/docs/global-infrastructure/understanding-edge-locations
 
+    :raises TypeError: an argument is no string.
     :raises ValueError: ``base_url`` is more than an origin, is plain HTTP to another machine,
-        or stands beside a region or edge; or these are not DNS labels.
+        or is passed together with a region or edge; these are not DNS labels; or a region that
+        is not known has no edge.
     """
+    for name, value in ("base_url", base_url), ("region", region), ("edge", edge):
+        require_type(name, value, str, NoneType)
     if base_url is not None:
         if region is not None or edge is not None:
-            raise ValueError("give base_url or region and edge, not both")
-        return _origin_of(base_url)
-    region = region if region is not None else environ.get("TWILIO_REGION") or None
-    edge = edge if edge is not None else environ.get("TWILIO_EDGE") or None
-    for name, label in ("region", region), ("edge", edge):
+            raise ValueError("pass either base_url or region and edge")
+        return _checked("base_url", base_url)
+    names = "region", "edge"
+    if region is None and edge is None:
+        if url := os.environ.get("TWILIO_MARKETPLACE_BASE_URL"):
+            return _checked("TWILIO_MARKETPLACE_BASE_URL", url)
+        names = "TWILIO_REGION", "TWILIO_EDGE"
+        region, edge = (os.environ.get(name) or None for name in names)
+    for name, label in zip(names, (region, edge), strict=True):
         if label is not None and not LABEL.fullmatch(label):
-            raise ValueError(f"the {name} must be a name such as us1, not '{shown(label)}'")
-    if edge is not None:
-        region = region or "us1"
-    labels = filter(None, ("marketplace", edge, region))
-    return URL.build(scheme="https", host=".".join((*labels, "twilio.com")))
+            raise ValueError(f"{name} must be a name such as us1 or dublin, not '{escape(label)}'")
+    if region is None and edge is None:
+        return URL("https://marketplace.twilio.com")
+    region = region or DEFAULT_REGION
+    edge = edge or HOME_EDGES.get(region)
+    if edge is None:
+        raise ValueError(f"the edge of the region {region} is not known: set {names[1]} too")
+    return URL(f"https://marketplace.{edge}.{region}.twilio.com")
 
 
-def _origin_of(base_url: str) -> URL:
-    text = str(base_url)
-    # What is refused may hold a password and is therefore not shown.
-    if "@" in text:
-        raise ValueError("base_url must not hold credentials; they are an argument of their own")
-    if not ORIGIN.fullmatch(text):
+def _checked(name: str, url: str) -> URL:
+    # A rejected URL may contain a password and is therefore not shown.
+    if "@" in url:
+        raise ValueError(f"{name} must not contain credentials; pass credentials=")
+    if not ORIGIN.fullmatch(url):
         raise ValueError(
-            "base_url must be scheme, host and port alone, such as https://marketplace.twilio.com"
+            f"{name} must be scheme, host and port only, such as https://marketplace.twilio.com"
         )
-    bare = URL(str(URL(text).origin()))  # as text, for that leaves out a port that is the default
-    if bare.scheme == "http" and bare.raw_host not in LOOPBACK:
-        raise ValueError("base_url must be https; plain http is for this machine (localhost) alone")
-    return bare
+    try:
+        parsed = URL(str(URL(url).origin()))  # as text: that omits a default port
+    except ValueError as error:
+        raise ValueError(f"{name} has an invalid host or port") from error
+    if parsed.scheme == "http" and parsed.raw_host not in LOOPBACK:
+        raise ValueError(f"{name} must be https; plain http is for this machine (localhost) only")
+    return parsed

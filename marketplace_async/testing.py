@@ -1,32 +1,36 @@
-"""A pytest plugin for the tests of code that uses this library; installed, it is there.
+"""A pytest plugin, active when the library is installed, and helpers for other tests.
 
-=======================  ==============================================================
-``marketplace_sandbox``  a running `Sandbox`: script its faults, look at its requests
-``marketplace_session``  a session on it that retries without waiting
-``marketplace_catalog``  what it serves; override it to serve a catalogue of your own
-=======================  ==============================================================
+=======================  =============================================================
+``marketplace_sandbox``  a running `Sandbox`: script faults, inspect its requests
+``marketplace_session``  a session on this sandbox that retries without waiting
+``marketplace_catalog``  the catalogue of the sandbox; override it to serve your own
+=======================  =============================================================
 
-The sandbox runs in a thread of its own and the fixtures are plain functions. So they serve tests
-without an event loop, and those of ``pytest-asyncio`` in both its modes and of ``anyio``.
+The sandbox runs in its own thread, and the fixtures are plain functions. So they work in tests
+without an event loop, with ``pytest-asyncio`` in both modes, and with ``anyio``.
+
+`marketplace_async.sandbox` has the functions that build a catalogue.
 """
 
 import asyncio
+import socket
 import threading
 from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING
 
 import attrs
 import pytest
 
 from marketplace_async.errors import MarketplaceError
 from marketplace_async.retry import RetryPolicy
-from marketplace_async.sandbox import Catalog, Sandbox, add_on, builtin_catalog, extension
-from marketplace_async.session import MarketplaceSession, open_session
+
+# pytest imports this module at every start: the server is imported when a fixture needs it.
+if TYPE_CHECKING:
+    from marketplace_async.sandbox import Catalog, Sandbox
+    from marketplace_async.session import MarketplaceSession
 
 __all__ = [
-    "add_on",
-    "extension",
     "marketplace_catalog",
     "marketplace_sandbox",
     "marketplace_session",
@@ -44,55 +48,57 @@ class _WithoutWaits(RetryPolicy):
 
 
 def without_waits(attempts: int = 6) -> RetryPolicy:
-    """Give a policy that retries what the usual one retries, and waits for nothing."""
+    """Return a policy that retries the same errors as the default one, without waiting."""
     return _WithoutWaits(attempts=attempts)
 
 
 @contextmanager
-def sandbox_beside(catalog: Catalog | None = None) -> Generator[Sandbox]:
-    """Run a sandbox in a thread of its own while the block runs."""
-    started: Future[tuple[Sandbox, Callable[[], object]]] = Future()
+def sandbox_beside(catalog: "Catalog | None" = None) -> "Generator[Sandbox]":
+    """Run a sandbox in its own thread during the ``with`` block.
 
-    async def run() -> None:
-        loop, end = asyncio.get_running_loop(), asyncio.Event()
+    :raises OSError: no socket can be opened.
+    """
+    from marketplace_async.sandbox import Sandbox  # noqa: PLC0415
+
+    sandbox = Sandbox(catalog)
+    # An event loop that gets no sockets is left half-built, and its finalizer fails. So the
+    # error of disabled sockets, or of too many open files, is raised before there is a loop.
+    socket.socket().close()
+    with closing(asyncio.new_event_loop()) as loop:
+        thread = threading.Thread(target=loop.run_forever, name="marketplace sandbox")
+        thread.start()
         try:
-            async with Sandbox(catalog) as sandbox:
-                started.set_result((sandbox, lambda: loop.call_soon_threadsafe(end.set)))
-                await end.wait()
-        except BaseException as error:  # whatever it is, it is for who waits
-            if started.done():
-                raise
-            started.set_exception(error)
-
-    thread = threading.Thread(target=asyncio.run, args=(run(),), name="marketplace sandbox")
-    thread.start()
-    sandbox, stop = started.result()
-    try:
-        yield sandbox
-    finally:
-        stop()
-        thread.join()
+            asyncio.run_coroutine_threadsafe(sandbox.start(), loop).result()
+            yield sandbox
+        finally:
+            asyncio.run_coroutine_threadsafe(sandbox.close(), loop).result()
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join()
 
 
 @pytest.fixture
-def marketplace_catalog() -> Catalog:
-    """Give the catalogue that `marketplace_sandbox` serves: the built-in one."""
+def marketplace_catalog() -> "Catalog":
+    """Return the catalogue that `marketplace_sandbox` serves: the built-in one."""
+    from marketplace_async.sandbox import builtin_catalog  # noqa: PLC0415
+
     return builtin_catalog()
 
 
 @pytest.fixture
-def marketplace_sandbox(marketplace_catalog: Catalog) -> Iterator[Sandbox]:
-    """Give a running sandbox, a new one for each test."""
+def marketplace_sandbox(marketplace_catalog: "Catalog") -> "Iterator[Sandbox]":
+    """Yield a running sandbox, a new one for each test."""
     with sandbox_beside(marketplace_catalog) as sandbox:
         yield sandbox
 
 
 @pytest.fixture
-def marketplace_session(marketplace_sandbox: Sandbox) -> MarketplaceSession:
-    """Give a session on the sandbox, to be entered with ``async with``.
+def marketplace_session(marketplace_sandbox: "Sandbox") -> "MarketplaceSession":
+    """Return a session on the sandbox, to be entered with ``async with``.
 
-    It retries what any session retries, without waiting.
+    It retries without waiting.
     """
+    from marketplace_async.session import open_session  # noqa: PLC0415
+
     return open_session(
         marketplace_sandbox.credentials, base_url=marketplace_sandbox.url, retry=without_waits()
     )

@@ -1,62 +1,144 @@
-"""One call: its deadline, its attempts and the waits in between.
+"""One call: its deadline, its attempts, and the waits between them.
 
-What is decided here is decided by functions of values: `retry` (is there another attempt, and
-when?) and `budget` (may there be one now?). An attempt is made by `exchange`.
+The decisions are made elsewhere: `retry` (is there another attempt, and when), `outage` (may it
+be made now) and the limiter. One attempt is made by `attempt`.
 """
 
 import asyncio
+import inspect
 import logging
 import random
+from collections import deque
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
+import attrs
 from yarl import URL
 
-from marketplace_async.budget import RetryBudget, is_outage
-from marketplace_async.deadlines import Deadlines, Expired, Watch
+from marketplace_async.attempt import Sender
 from marketplace_async.errors import (
     ApiError,
     MarketplaceError,
+    RateLimitError,
     RequestTimeoutError,
     SessionClosedError,
 )
-from marketplace_async.exchange import Exchange
-from marketplace_async.retry import RetryEvent, RetryPolicy, is_retryable
+from marketplace_async.limits import AdaptiveLimiter, Limiter, is_batch
+from marketplace_async.outage import DOWN, Outage
+from marketplace_async.retry import (
+    RetryBudget,
+    RetryEvent,
+    RetryPolicy,
+    is_local,
+    is_outage_sign,
+    is_retryable,
+)
+from marketplace_async.timeouts import Deadline, Deadlines, Expired
 
-__all__ = ["Limiter", "Transport"]
+__all__ = ["SessionStatistics", "Transport"]
 
 T = TypeVar("T")
 
-Limiter = AbstractAsyncContextManager[Any, bool | None]
-"""What is entered around each attempt, sees its error pass, and must not swallow it."""
-
 logger: Final = logging.getLogger("marketplace_async")
 
+# In seconds, for failures of batch calls that do not count: the limiter and the outage set the
+# pace already.
+UNCOUNTED_WAIT_MAX: Final = 1.0
+# A fan-out starts inputs while fewer attempts wait than this share of those in flight. The
+# limiter grows only while some wait.
+WAITING_SHARE: Final = 4
+WAITING_MIN: Final = 2
 
-class _HeldBack(Exception):
-    """Leaves a limiter whose place is not used, because a pause began while the call queued."""
+LIMITER: Final = "waiting for the limiter"
+ATTEMPTS: Final = "in attempts"
+BACKOFF: Final = "waiting to retry"
+OUTAGE: Final = "waiting for the end of an outage"
+PAUSE: Final = "waiting for the end of a pause"
+
+
+@attrs.frozen
+class SessionStatistics:
+    """The state of a session at one moment, and its counts since the start."""
+
+    limit: int | None
+    """The present limit of an `AdaptiveLimiter`, None for another limiter."""
+
+    in_flight: int
+    """The number of attempts under way."""
+
+    waiting: int
+    """The number of attempts that wait for the limiter, a pause, or the end of an outage."""
+
+    calls: int
+    """The number of calls started."""
+
+    attempts: int
+    """The number of attempts started."""
+
+    retries: int
+    """The number of attempts that were not the first of their call."""
+
+    rejections: int
+    """The number of 429 responses."""
+
+    outage: bool
+    """True while the server is considered down."""
+
+    pause: float
+    """The seconds until the end of the pause that the server requested, 0 without one."""
+
+    budget_left: int
+    """The tokens left in the retry budget, 0 to 500."""
+
+
+class _Blocked(Exception):
+    """Leaves the limiter: a pause or an outage began while the attempt waited for its slot."""
 
 
 class _Call:
-    """How far a call has got."""
+    """The progress of one call."""
 
-    __slots__ = ("attempts", "error", "has_turn", "url", "watch")
+    __slots__ = (
+        "_phase",
+        "_since",
+        "attempts",
+        "deadline",
+        "error",
+        "failures",
+        "is_batch",
+        "is_probe",
+        "is_waiting",
+        "spent",
+        "url",
+    )
 
-    def __init__(self, url: URL, watch: Watch) -> None:
+    def __init__(self, url: URL, deadline: Deadline, *, is_batch: bool) -> None:
         self.url = url
-        self.watch = watch
+        self.deadline = deadline
+        self.is_batch = is_batch
+        self.is_probe = False  # of an outage, the present attempt
+        self.is_waiting = False  # for the present attempt
         self.attempts = 0
-        self.error: MarketplaceError | None = None
-        self.has_turn = False
+        self.failures = 0  # the attempts that count towards RetryPolicy.attempts
+        self.error: MarketplaceError | None = None  # of the last attempt
+        self.spent: dict[str, float] = {}  # seconds by phase
+        self._phase = ""
+        self._since = 0.0
+
+    def enter(self, phase: str) -> None:
+        """Begin a phase; the time until now belongs to the one before."""
+        elapsed = self.deadline.elapsed
+        if self._phase:
+            self.spent[self._phase] = self.spent.get(self._phase, 0.0) + elapsed - self._since
+        self._phase, self._since = phase, elapsed
 
 
 class Transport:
-    """Makes the calls of a session, once opened."""
+    """Makes the calls of an open session, in the event loop in which it is created."""
 
     def __init__(
         self,
-        exchange: Exchange,
+        sender: Sender,
         *,
         origin: URL,
         retry: RetryPolicy,
@@ -64,84 +146,187 @@ class Transport:
         timeout: float,
         on_retry: Callable[[RetryEvent], object] | None,
     ) -> None:
-        self.origin = origin
-        """The only scheme, host and port that requests go to."""
-        self.clean: Callable[[MarketplaceError], None] = exchange.clean
-        """Cuts the credentials out of an error."""
+        self.loop: Final = asyncio.get_running_loop()
+        self._sender = sender
         self._base = str(origin)
-        self._exchange = exchange
         self._retry = retry
         self._limiter = limiter
-        self._timeout = timeout
         self._on_retry = on_retry
-        self._deadlines: Deadlines | None = None
+        self._deadlines = Deadlines(timeout, self.loop)
+        self._budget = RetryBudget()
+        self._outage = Outage(self.loop, attempts=retry.attempts, interval=retry.wait_initial)
+        self._paused_until = 0.0
+        self._starts: deque[asyncio.Future[None]] = deque()  # fan-outs that wait for room
+        self._in_flight = 0
+        self._waiting = 0
+        self._calls = 0
+        self._attempts = 0
+        self._retries = 0
+        self._rejections = 0
 
-    def open(self) -> None:
-        """Begin, in the event loop that all calls will be made in."""
-        loop = asyncio.get_running_loop()
-        self._deadlines = Deadlines(self._timeout, loop)
-        self._budget = RetryBudget(loop.time)
+    def statistics(self) -> SessionStatistics:
+        """Return the present state and the counts."""
+        limiter = self._limiter
+        return SessionStatistics(
+            limit=limiter.statistics().limit if isinstance(limiter, AdaptiveLimiter) else None,
+            in_flight=self._in_flight,
+            waiting=self._waiting,
+            calls=self._calls,
+            attempts=self._attempts,
+            retries=self._retries,
+            rejections=self._rejections,
+            outage=self._outage.is_on,
+            pause=max(0.0, self._paused_until - self.loop.time()) if self._paused_until else 0.0,
+            budget_left=self._budget.tokens,
+        )
 
     def close(self) -> None:
-        """End all calls under way with a `SessionClosedError`.
-
-        :raises SessionClosedError: another event loop is to do that, which still can.
-        """
-        if self._deadlines is None:
-            return
-        if not (_is_running(self._deadlines.loop) or self._deadlines.loop.is_closed()):
-            raise SessionClosedError("the session belongs to another event loop; close it there")
+        """End all calls under way with `SessionClosedError`."""
         self._deadlines.close()
+        self._outage.close()
+        self._sender.close()
 
-    async def get(self, path_and_query: str, structure: Callable[[bytes], T]) -> T:
-        """Request a path of the origin and give what ``structure`` makes of the body.
+    async def get(self, path_and_query: str, read: Callable[[bytes], T]) -> T:
+        """Make one call and return what ``read`` makes of the body of its response.
 
-        Path and query go out as they are; nothing is quoted or normalised.
+        ``path_and_query`` is sent as it is.
 
-        :raises ApiError: the API answered with an error.
-        :raises ConnectionFailedError: no complete answer arrived.
-        :raises RequestTimeoutError: no complete answer arrived in time.
-        :raises InvalidResponseError: the answer is not what the API describes.
-        :raises SessionClosedError: the session is not open, or not in this event loop.
+        :raises ApiError: the API responded with an error.
+        :raises ConnectionFailedError: no complete response arrived.
+        :raises RequestTimeoutError: no complete response arrived in time.
+        :raises InvalidResponseError: the response is not as the API describes it.
+        :raises SessionClosedError: the session was closed during the call.
         """
-        deadlines = self._deadlines
-        if deadlines is None:
-            raise SessionClosedError("the session is not open: use async with or await start()")
-        if deadlines.closed:
-            raise SessionClosedError("the session is closed")
-        if not _is_running(deadlines.loop):
-            raise SessionClosedError("the session belongs to another event loop")
-        call = _Call(URL(self._base + path_and_query, encoded=True), Watch(deadlines))
+        self._calls += 1
+        url = URL(self._base + path_and_query, encoded=True)
+        call = _Call(url, Deadline(self._deadlines), is_batch=is_batch.get())
         try:
-            with call.watch:
+            with call.deadline:
                 while True:
                     try:
-                        return await self._attempt(call, structure)
+                        return await self._attempt(call, read)
                     except MarketplaceError as error:
-                        self.clean(error)
-                        call.error = _about(call, error)
-                    await self._back_off(call, call.error)
+                        call.error = self._about(call, error)
+                        wait = self._wait_after(call, error)
+                        if wait is None:
+                            raise
+                    await self._back_off(call, call.error, wait)
         except Expired:
             pass
-        finally:
-            if call.has_turn:
-                self._budget.end_turn()
-        if deadlines.closed:
-            raise _about(call, SessionClosedError("the session was closed under the call"))
-        raise _about(call, RequestTimeoutError("the call", self._timeout, call.error))
+        call.enter("")
+        if self._deadlines.closed:
+            closed = SessionClosedError("the session was closed during the call")
+            raise self._about(call, closed) from call.error
+        late = RequestTimeoutError("the call", self._deadlines.seconds, call.error, call.spent)
+        raise self._about(call, late) from call.error
 
-    async def _back_off(self, call: _Call, error: MarketplaceError) -> None:
-        """Wait until the next attempt, or raise the error of the last if there is none."""
-        wait = self._wait_after(call, error)
-        if call.has_turn:
-            call.has_turn = False
-            self._budget.end_turn()
-        if is_outage(error):
-            await self._budget.turn()
-            call.has_turn = True
-            if self._budget.is_spent:
-                error.not_retried = "too many retries of this session have failed of late"
-                raise error
+    async def _attempt(self, call: _Call, read: Callable[[bytes], T]) -> T:
+        """Wait until an attempt may be made, make it, and record how it ended."""
+        call.is_waiting, call.is_probe = True, False
+        self._waiting += 1
+        try:
+            result = self._sender.read(await self._send_when_permitted(call), read)
+        except MarketplaceError as error:
+            if not call.is_waiting:
+                self._record_failure(call, error)
+            raise
+        else:
+            self._record_success()
+            return result
+        finally:
+            if call.is_waiting:
+                self._waiting -= 1
+            else:
+                self._in_flight -= 1
+            if call.is_probe:
+                self._outage.end_probe()
+            self._outage.release()
+            self.start_next()
+
+    async def _send_when_permitted(self, call: _Call) -> bytes:
+        while True:
+            if self._paused_until:
+                await self._wait_for_pause(call)
+            if self._outage.is_on and not call.is_probe:
+                call.enter(OUTAGE)
+                call.is_probe = await self._outage.wait_for_turn(is_batch=call.is_batch)
+            try:
+                return await self._send(call)
+            except _Blocked:
+                continue
+
+    async def _send(self, call: _Call) -> bytes:
+        call.enter(LIMITER)
+        body: bytes | None = None
+        async with self._limiter:
+            if self._paused_until or (self._outage.is_on and not call.is_probe):
+                raise _Blocked
+            self._begin_attempt(call)
+            body = await self._sender.get(call.url, call.attempts)
+        if body is None:  # pyright: ignore[reportUnnecessaryComparison]  # with a caller's limiter
+            raise RuntimeError("the limiter suppressed the error of an attempt")
+        return body
+
+    def _begin_attempt(self, call: _Call) -> None:
+        call.enter(ATTEMPTS)
+        call.is_waiting = False
+        call.attempts += 1
+        self._attempts += 1
+        self._retries += call.attempts > 1
+        self._waiting -= 1
+        self._in_flight += 1
+        self.start_next()
+
+    def _record_success(self) -> None:
+        self._budget.record_success()
+        self._outage.record_success()
+
+    def _record_failure(self, call: _Call, error: MarketplaceError) -> None:
+        is_rejection = isinstance(error, RateLimitError)
+        self._rejections += is_rejection
+        if is_outage_sign(error):
+            self._outage.record_failure(error, was_probe=call.is_probe)
+        elif not is_local(error):
+            self._record_success()
+        if not call.is_batch:
+            call.failures += 1
+            self._budget.record_failure(error, call.attempts)
+        elif not (is_rejection or is_local(error) or self._outage.is_on):
+            call.failures += 1
+
+    def _wait_after(self, call: _Call, error: MarketplaceError) -> float | None:
+        """Return the seconds until the next attempt, None if ``error`` ends the call."""
+        if error.not_retried or not is_retryable(error):
+            return None
+        attempts = self._retry.attempts
+        is_last = call.failures >= attempts
+        # The failures of a batch call may not count: then it has more attempts than the policy.
+        step = call.failures if is_last else max(1, min(call.attempts, attempts - 1))
+        wait = self._retry.wait(error, step, random.random)
+        retry_after = error.retry_after if isinstance(error, ApiError) else None
+        if wait is None:
+            if retry_after is not None and retry_after > self._retry.retry_after_max:
+                error.not_retried = (
+                    f"the server requests a wait of more than {self._retry.retry_after_max:g} s"
+                    " (retry_after_max)"
+                )
+            return None
+        if retry_after is not None:
+            until = self.loop.time() + min(wait, retry_after)
+            self._paused_until = max(self._paused_until, until)
+        elif call.failures < call.attempts:
+            wait = min(wait, (1 + random.random()) / 2 * UNCOUNTED_WAIT_MAX)
+        if not call.is_batch and self._outage.is_long:
+            error.not_retried = DOWN
+        elif not call.is_batch and self._budget.is_spent:
+            error.not_retried = "too many retries of this session have failed recently"
+        elif wait >= (left := call.deadline.left):
+            error.not_retried = f"the next wait, {wait:.3g} s, is longer than the {left:.3g} s left"
+        return None if error.not_retried else wait
+
+    async def _back_off(self, call: _Call, error: MarketplaceError, wait: float) -> None:
+        """Report the failed attempt and wait for the next one."""
+        call.enter(BACKOFF)
         event = RetryEvent("GET", str(call.url), call.attempts, wait, error)
         logger.info(
             "attempt %d failed, next in %.3g s: %s",
@@ -151,69 +336,54 @@ class Transport:
             extra={"attempt": event.attempt, "wait": wait, "url": event.url},
         )
         if self._on_retry is not None:
-            self._on_retry(event)
+            result = self._on_retry(event)
+            if inspect.isawaitable(result):
+                await result
         await asyncio.sleep(wait)
 
-    def _wait_after(self, call: _Call, error: MarketplaceError) -> float:
-        """Give the seconds to wait before the next attempt, or raise the error of the last."""
-        if error.not_retried:
-            raise error
-        self._budget.failed(error, call.attempts)
-        wait = self._retry.wait(error, call.attempts, random.random)
-        if wait is None:
-            if call.attempts < self._retry.attempts and is_retryable(error):
-                error.not_retried = (
-                    f"the server asks for more than {self._retry.retry_after_max:g} s"
-                    " (retry_after_max)"
-                )
-            raise error
-        if isinstance(error, ApiError) and error.retry_after is not None:
-            self._budget.pause(min(wait, error.retry_after))
-        left = call.watch.left
-        if wait >= left:
-            error.not_retried = f"the next wait, {wait:.3g} s, is not within the {left:.3g} s left"
-            raise error
-        return wait
-
-    async def _attempt(self, call: _Call, structure: Callable[[bytes], T]) -> T:
-        body = None
-        while body is None:
-            if self._budget.is_paused:
-                await self._sit_out_the_pause(call)
-            try:
-                async with self._limiter:
-                    if self._budget.is_paused:
-                        raise _HeldBack
-                    call.attempts += 1
-                    body = await self._exchange.get(call.url, call.attempts)
-            except _HeldBack:
-                continue
-            if body is None:  # pyright: ignore[reportUnnecessaryComparison]  # a caller's may
-                raise RuntimeError("the limiter swallowed the error of an attempt")
-        structured = structure(body)
-        self._budget.succeeded()
-        return structured
-
-    async def _sit_out_the_pause(self, call: _Call) -> None:
-        while (pause := self._budget.pause_left) > 0:
-            left = call.watch.left
+    async def _wait_for_pause(self, call: _Call) -> None:
+        call.enter(PAUSE)
+        while (pause := self._paused_until - self.loop.time()) > 0:
+            left = call.deadline.left
             if pause >= left:
-                error = RequestTimeoutError("the call", self._timeout, call.error)
+                error = RequestTimeoutError(
+                    "the call", self._deadlines.seconds, call.error, call.spent
+                )
                 error.not_retried = (
-                    f"the API asked for a pause of {pause:.3g} s, and {left:.3g} s are left"
+                    f"the server requested a pause of {pause:.3g} s, and {left:.3g} s are left"
                 )
                 raise error
-            # All wait for the same moment, and must not start together.
+            # All calls wait for the same moment and must not start together.
             await asyncio.sleep(pause + random.random() * self._retry.wait_initial)
+        self._paused_until = 0.0
 
+    def _about(self, call: _Call, error: MarketplaceError) -> MarketplaceError:
+        error.method, error.url, error.attempts = "GET", str(call.url), call.attempts
+        return error
 
-def _about(call: _Call, error: MarketplaceError) -> MarketplaceError:
-    error.method, error.url, error.attempts = "GET", str(call.url), call.attempts
-    return error
+    # For fan-outs, before they start an input.
 
+    async def wait_for_room(self) -> None:
+        """Wait until few attempts wait, so that the calls of another input can soon run."""
+        if self._has_room and not self._starts:
+            return
+        start: asyncio.Future[None] = self.loop.create_future()
+        self._starts.append(start)
+        try:
+            await start
+        except asyncio.CancelledError:
+            if start.done() and not start.cancelled():
+                self.start_next()  # another fan-out starts an input instead
+            raise
 
-def _is_running(loop: asyncio.AbstractEventLoop) -> bool:
-    try:
-        return asyncio.get_running_loop() is loop
-    except RuntimeError:  # in a child process that was forked by a task, no loop runs
-        return False
+    def start_next(self) -> None:
+        """Wake the next fan-out that waits for room, if there is room."""
+        while self._starts and self._has_room:
+            start = self._starts.popleft()
+            if not start.done():
+                start.set_result(None)
+                break
+
+    @property
+    def _has_room(self) -> bool:
+        return self._waiting < max(WAITING_MIN, self._in_flight // WAITING_SHARE)

@@ -1,0 +1,6 @@
+"""Run the command line with ``python -m marketplace_async``."""
+
+from marketplace_async.cli import main
+
+if __name__ == "__main__":
+    main()

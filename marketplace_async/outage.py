@@ -1,0 +1,146 @@
+"""What the calls of a session do while the server is down: a few probe, the others wait.
+
+An outage begins after five failed attempts in succession, of any calls, and ends with the first
+healthy response. Meanwhile an attempt needs a turn. The intervals between turns double up to
+two seconds, so a server that is down gets about one request per second, whatever the number of
+calls. After the outage each attempt that ends releases two waiting calls: the load at most
+doubles with each round trip, and there is no stampede.
+"""
+
+import asyncio
+import copy
+import random
+from collections import deque
+from typing import Final
+
+from marketplace_async.errors import MarketplaceError
+
+__all__ = ["DOWN", "Outage"]
+
+FAILURES: Final = 5
+INTERVAL_MAX: Final = 2.0  # seconds
+PROBES_MAX: Final = 5  # in flight: a server that hangs ends none of them
+RELEASED_PER_ATTEMPT: Final = 2
+
+DOWN: Final = "the server is down: other attempts of this session fail too"
+
+
+class Outage:
+    """The state of the server as seen by the calls of one session, in one event loop.
+
+    ``attempts`` is the number of failed probes after which direct calls give up, ``interval``
+    the maximum time before the first probe in seconds.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, *, attempts: int, interval: float) -> None:
+        self.is_on: bool = False
+        """True during an outage."""
+        self._loop = loop
+        self._attempts = attempts
+        self._interval = interval
+        self._failures = 0  # in succession
+        self._failed_probes = 0
+        self._probes = 0  # in flight
+        self._is_due = False
+        self._timer: asyncio.TimerHandle | None = None
+        # A turn is True for a probe, False for an attempt after the outage.
+        self._direct: deque[asyncio.Future[bool]] = deque()
+        self._batch: deque[asyncio.Future[bool]] = deque()
+
+    @property
+    def is_long(self) -> bool:
+        """True if enough probes have failed for direct calls to give up."""
+        return self.is_on and self._failed_probes >= self._attempts
+
+    def record_success(self) -> None:
+        """Record a response of a server that works."""
+        self._failures = 0
+        if self.is_on:
+            self.is_on = self._is_due = False
+            self.close()
+
+    def record_failure(self, error: MarketplaceError, *, was_probe: bool) -> None:
+        """Record an attempt that failed as attempts fail in an outage."""
+        self._failures += 1
+        if self.is_on:
+            if was_probe:
+                self._failed_probes += 1
+                if self.is_long:
+                    self._end_direct(error)
+        elif self._failures >= FAILURES:
+            self.is_on = True
+            self._failed_probes = 0
+            self._schedule()
+
+    async def wait_for_turn(self, *, is_batch: bool) -> bool:
+        """Wait until an attempt may be made; return True if it is a probe.
+
+        After a probe, call `end_probe`.
+
+        :raises MarketplaceError: enough probes have failed for direct calls to give up; this is
+            the error of the last one.
+        """
+        if self._is_due and self._probes < PROBES_MAX:
+            self._is_due = False
+            self._probes += 1
+            self._schedule()
+            return True
+        turn: asyncio.Future[bool] = self._loop.create_future()
+        (self._batch if is_batch else self._direct).append(turn)
+        try:
+            return await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled() and turn.exception() is None:
+                # It was assigned at the moment of the cancellation.
+                if turn.result():
+                    self._is_due = self.is_on
+                    self.end_probe()
+                else:
+                    self.release(1)
+            raise
+
+    def end_probe(self) -> None:
+        """Record the end of a probe, in whichever way it ended."""
+        self._probes -= 1
+        if self._is_due:
+            self._next_turn()
+
+    def release(self, count: int = RELEASED_PER_ATTEMPT) -> None:
+        """Let some of the waiting calls go on, unless the outage continues."""
+        while count and not self.is_on and self._assign(is_probe=False):
+            count -= 1
+
+    def close(self) -> None:
+        """Stop the timer."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _schedule(self) -> None:
+        self.close()
+        longest = min(INTERVAL_MAX, self._interval * 2.0 ** min(self._failed_probes, 60))
+        self._timer = self._loop.call_later((1 + random.random()) / 2 * longest, self._next_turn)
+
+    def _next_turn(self) -> None:
+        self._is_due = not (self._probes < PROBES_MAX and self._assign(is_probe=True))
+        if not self._is_due:
+            self._probes += 1
+            self._schedule()
+
+    def _assign(self, *, is_probe: bool) -> bool:
+        """Give the first waiting call its turn; return False if none waits."""
+        for queue in self._direct, self._batch:
+            while queue:
+                turn = queue.popleft()
+                if not turn.done():
+                    turn.set_result(is_probe)
+                    return True
+        return False
+
+    def _end_direct(self, error: MarketplaceError) -> None:
+        while self._direct:
+            turn = self._direct.popleft()
+            if not turn.done():
+                failure = copy.copy(error)
+                failure.not_retried = DOWN
+                turn.set_exception(failure)

@@ -1,15 +1,13 @@
-"""The catalogue that a sandbox serves unless told otherwise: invented, and always the same."""
+"""The default catalogue of a sandbox: fictional, and always the same."""
 
-import itertools
 from functools import cache
-from typing import Any, Final, NamedTuple
+from hashlib import blake2b
+from typing import Any, Final
 
 from marketplace_async.models import AvailableAddOn, Extension
-from marketplace_async.sandbox.catalog import Catalog, CatalogEntry, derived_sid
+from marketplace_async.sandbox.catalog import Catalog, CatalogEntry
 
 __all__ = ["builtin_catalog"]
-
-_SIZE: Final = 150
 
 # By unique name: the friendly name and the product.
 _FEATURES: Final = {
@@ -36,6 +34,7 @@ _FEATURES: Final = {
     "video-room-recording": ("Room Recording", "Video"),
 }
 
+# The features of a kind of service. A vendor's add-on has the first 2 to 8 of them.
 _VOICE: Final = (
     "voice-incoming voice-recording voice-conference-recording voice-outgoing "
     "flex-task voice-media-stream studio-widget video-room-recording"
@@ -57,133 +56,94 @@ _DESK: Final = (
     "conversations-participant conversations-message voice-incoming studio-widget"
 )
 
-
-class _Service(NamedTuple):
-    name: str
-    description: str
-    pricing_type: str | None
-    features: str
-    configuration: str = ""
-
-
-# A configuration is "name:type" for each property, "!" behind those that are required.
-_SERVICES: Final = (
-    _Service("Call Transcription", "Turns recorded calls into text.", "per minute", _VOICE,
-             "language:string! bad_words:boolean"),
-    _Service("Live Captions", "Writes along while people speak.", "per minute", _VOICE,
-             "language:string!"),
-    _Service("Voice Sentiment", "Hears how a caller feels.", "per minute", _VOICE),
-    _Service("Call Summaries", "Says in three sentences what a call was about.", "per call",
-             _VOICE, "sentences:integer"),
-    _Service("Keyword Spotting", "Finds given words in recordings.", "per minute", _VOICE,
-             "keywords:array!"),
-    _Service("Noise Removal", "Takes the street out of a recording.", "per minute", _VOICE),
-    _Service("Speaker Separation", "Tells who said what.", "per minute", _VOICE,
-             "speakers:integer"),
-    _Service("Caller Identity", "Names the person or business behind a number.", "per request",
-             _NUMBER),
-    _Service("Carrier Lookup", "Tells the carrier and country of a number.", "per request",
-             _NUMBER),
-    _Service("Spam Score", "Rates how likely a number is to be a nuisance.", "per request",
-             _NUMBER, "threshold:number!"),
-    _Service("Number Reputation", "Knows what others report about a number.", "per request",
-             _NUMBER),
-    _Service("Business Directory", "Finds the address and trade of a business.", "per request",
-             _NUMBER, "country:string"),
-    _Service("Porting History", "Tells when a number changed its carrier.", "per request",
-             _NUMBER),
-    _Service("Time Zone", "Tells what time it is where a number is from.", "free", _NUMBER),
-    _Service("Message Sentiment", "Reads how a writer feels.", "per message", _TEXT),
-    _Service("Translation", "Translates messages on their way.", "per message", _TEXT,
-             "source:string target:string!"),
-    _Service("Language Detection", "Tells in which language a message is written.",
-             "per message", _TEXT),
-    _Service("Profanity Filter", "Marks words that should not be passed on.", "per message",
-             _TEXT, "words:array replacement:string"),
-    _Service("Intent Detection", "Tells what a writer wants.", "per message", _TEXT,
-             "intents:array!"),
-    _Service("Entity Extraction", "Finds names, dates and amounts.", "per message", _TEXT),
-    _Service("Link Safety", "Checks the links in messages.", "per message", _TEXT),
-    _Service("Image Moderation", "Looks at pictures before people do.", "per image", _TEXT,
-             "strict:boolean"),
-    _Service("Fraud Shield", "Weighs the risk of a verification.", "per verification", _TRUST,
-             "threshold:number!"),
-    _Service("SIM Swap Alert", "Tells when a SIM card was exchanged lately.", "per request",
-             _TRUST),
-    _Service("Account Takeover Guard", "Compares a login with those before.", "per month",
-             _TRUST),
-    _Service("Address Check", "Checks that person and address belong together.", "per request",
-             _TRUST, "country:string!"),
-    _Service("Agent Assist", "Suggests answers to agents.", "per seat", _DESK,
-             "knowledge_base:string!"),
-    _Service("Ticket Sync", "Keeps tasks and tickets the same.", "per month", _DESK,
-             "endpoint:string! api_version:integer"),
-    _Service("Quality Scoring", "Scores conversations by your own form.", "per conversation",
-             _DESK, "form:string!"),
-    _Service("Skill Routing", "Sends each task to who knows the matter.", None, _DESK),
-)  # fmt: skip  # one service reads best as one paragraph
-
-_VENDORS: Final = ("Northlight", "Papaya", "Quillstone", "Brightwater", "Umbra", "Tern & Co",
-                   "Halcyon", "Ostrich Labs", "Fieldnote", "Copperleaf", "Zwölf")  # fmt: skip
-
-# The sample of Twilio's own documentation.
-_SAMPLE: Final = CatalogEntry(
-    AvailableAddOn(
-        "XB" + 32 * "a",
-        "VoiceBase High Accuracy Transcription",
-        "Automatic Transcription and Keyword Extract...",
-        "per minute",
-        {
-            "type": "object",
-            "properties": {"bad_words": {"type": "boolean"}},
-            "required": ["bad_words"],
-        },
-    ),
-    (
-        Extension("XF" + 32 * "a", "XB" + 32 * "a", *_FEATURES["voice-incoming"], "voice-incoming"),
-        Extension(
-            "XF" + 32 * "b", "XB" + 32 * "a", *_FEATURES["voice-recording"], "voice-recording"
-        ),
-    ),
+# Name, description, pricing type, features, and the type of each configuration property.
+_SERVICES: Final[tuple[tuple[str, str, str | None, str, str], ...]] = (
+    ("Call Transcription", "Transcribes recorded calls.", "per minute", _VOICE, "language:string"),
+    ("Live Captions", "Transcribes calls in real time.", "per minute", _VOICE, "language:string"),
+    ("Voice Sentiment", "Detects the mood of a caller.", "per minute", _VOICE, ""),
+    ("Call Summaries", "Summarizes a call.", "per call", _VOICE, "sentences:integer"),
+    ("Keyword Spotting", "Finds words in recordings.", "per minute", _VOICE, "keywords:array"),
+    ("Noise Removal", "Removes background noise.", "per minute", _VOICE, ""),
+    ("Speaker Separation", "Separates the speakers.", "per minute", _VOICE, "speakers:integer"),
+    ("Caller Identity", "Identifies the owner of a number.", "per request", _NUMBER, ""),
+    ("Carrier Lookup", "Finds the carrier of a number.", "per request", _NUMBER, ""),
+    ("Spam Score", "Rates the risk of spam.", "per request", _NUMBER, "threshold:number"),
+    ("Number Reputation", "Lists reports about a number.", "per request", _NUMBER, ""),
+    ("Business Directory", "Finds businesses.", "per request", _NUMBER, "country:string"),
+    ("Porting History", "Lists earlier carriers of a number.", "per request", _NUMBER, ""),
+    ("Time Zone", "Finds the time zone of a number.", "free", _NUMBER, ""),
+    ("Message Sentiment", "Detects the mood of a message.", "per message", _TEXT, ""),
+    ("Translation", "Translates messages.", "per message", _TEXT, "source:string target:string"),
+    ("Language Detection", "Detects the language of a message.", "per message", _TEXT, ""),
+    ("Profanity Filter", "Masks rude words.", "per message", _TEXT, "words:array mask:string"),
+    ("Intent Detection", "Detects what a user wants.", "per message", _TEXT, "intents:array"),
+    ("Entity Extraction", "Finds names, dates and amounts.", "per message", _TEXT, ""),
+    ("Link Safety", "Checks the links in messages.", "per message", _TEXT, ""),
+    ("Image Moderation", "Checks pictures.", "per image", _TEXT, "strict:boolean"),
+    ("Fraud Shield", "Rates the risk of fraud.", "per verification", _TRUST, "threshold:number"),
+    ("SIM Swap Alert", "Reports recent SIM card changes.", "per request", _TRUST, ""),
+    ("Account Takeover Guard", "Detects unusual logins.", "per month", _TRUST, ""),
+    ("Address Check", "Verifies postal addresses.", "per request", _TRUST, "country:string"),
+    ("Agent Assist", "Suggests replies to agents.", "per seat", _DESK, "knowledge_base:string"),
+    ("Ticket Sync", "Synchronizes tasks and tickets.", "per month", _DESK, "endpoint:string"),
+    ("Quality Scoring", "Scores conversations.", "per conversation", _DESK, "form:string"),
+    ("Skill Routing", "Routes tasks by the skills of agents.", None, _DESK, ""),
 )
+
+_VENDORS: Final = (
+    "Northlight", "Papaya", "Quillstone", "Brightwater", "Umbra", "Tern & Co", "Halcyon",
+    "Ostrich Labs", "Fieldnote", "Copperleaf", "Zwölf",
+)  # fmt: skip
 
 
 @cache
 def builtin_catalog() -> Catalog:
-    """Give 150 add-ons with two to eight extensions each, Twilio's documented sample first.
+    """Return 150 add-ons with two to eight extensions each.
 
-    Vendors and services are invented. The same at each call, in each process.
+    The first is the sample of Twilio's documentation. The others are fictional, and the same
+    in every process.
     """
-    # Stepping through both tables at once gives each service several vendors, never one twice:
-    # the lengths have no common divisor.
-    pairs = zip(itertools.cycle(_SERVICES), itertools.cycle(_VENDORS), strict=False)
-    made = (_entry(service, vendor, n) for n, (service, vendor) in enumerate(pairs))
-    return Catalog([_SAMPLE, *itertools.islice(made, _SIZE - 1)])
+    return Catalog([_sample(), *map(_entry, range(149))])
 
 
-def _entry(service: _Service, vendor: str, number: int) -> CatalogEntry:
-    name = f"{vendor} {service.name}"
-    sid = derived_sid("XB", name)
-    names = service.features.split()[: 2 + number % 7]
+def _sample() -> CatalogEntry:
+    sid = "XB" + 32 * "a"
+    name = "VoiceBase High Accuracy Transcription"
+    description = "Automatic Transcription and Keyword Extract..."
     return CatalogEntry(
-        AvailableAddOn(
-            sid, name, service.description, service.pricing_type, _schema(service.configuration)
-        ),
-        tuple(
-            Extension(
-                derived_sid("XF", name, unique_name), sid, *_FEATURES[unique_name], unique_name
-            )
-            for unique_name in names
+        AvailableAddOn(sid, name, description, "per minute", _schema("bad_words:boolean")),
+        (
+            Extension("XF" + 32 * "a", sid, *_FEATURES["voice-incoming"], "voice-incoming"),
+            Extension("XF" + 32 * "b", sid, *_FEATURES["voice-recording"], "voice-recording"),
         ),
     )
 
 
-def _schema(configuration: str) -> dict[str, Any] | None:
-    if not configuration:
+def _entry(number: int) -> CatalogEntry:
+    # The lengths of the tables have no common divisor: no pair of vendor and service repeats.
+    vendor = _VENDORS[number % len(_VENDORS)]
+    service, description, pricing, features, properties = _SERVICES[number % len(_SERVICES)]
+    name = f"{vendor} {service}"
+    sid = _sid("XB", name)
+    return CatalogEntry(
+        AvailableAddOn(sid, name, description, pricing, _schema(properties)),
+        tuple(
+            Extension(_sid("XF", f"{name}/{feature}"), sid, *_FEATURES[feature], feature)
+            for feature in features.split()[: 2 + number % 7]
+        ),
+    )
+
+
+def _sid(prefix: str, name: str) -> str:
+    return prefix + blake2b(name.encode(), digest_size=16).hexdigest()
+
+
+def _schema(properties: str) -> dict[str, Any] | None:
+    if not properties:
         return None
-    properties = dict(item.rstrip("!").split(":") for item in configuration.split())
+    types = dict(item.split(":") for item in properties.split())
     return {
         "type": "object",
-        "properties": {name: {"type": type_} for name, type_ in properties.items()},
-        "required": [item.split(":")[0] for item in configuration.split() if item.endswith("!")],
+        "properties": {name: {"type": type_} for name, type_ in types.items()},
+        "required": list(types),
     }

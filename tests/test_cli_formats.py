@@ -1,27 +1,22 @@
+"""The formats of the command line, as functions of records."""
+
 import csv
 import io
 import json
 import re
-from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marketplace_async.cli.formats import (
-    Csv,
-    Format,
-    JsonArray,
-    JsonLines,
-    JsonObject,
-    escaped,
-)
+from marketplace_async.cli.formats import Csv, Format, JsonArray, JsonLines, JsonObject, escaped
 from marketplace_async.cli.table import Card, Grid
 
 RECORDS: list[dict[str, Any]] = [{"sid": "XF1", "name": "Zwölf"}, {"sid": "XF2", "name": None}]
-# All that moves the cursor, other than line feeds, or changes what is seen.
-STEERING = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+COLUMNS = {"sid": "SID", "name": "NAME"}
+# The characters that move the cursor, except line feeds, or change the order of the text.
+CONTROLS = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 SMUGGLED = "\x1b]0;owned\x07 \x9b31m \u202ereversed\u2028line\x7f"
 
 json_values = st.recursive(
@@ -30,141 +25,102 @@ json_values = st.recursive(
 )
 
 
-def written(format_: Format, *batches: Sequence[dict[str, Any]]) -> str:
-    return (b"".join(map(format_.rows, batches)) + format_.end()).decode()
+def written(format_: Format, *records: dict[str, Any]) -> str:
+    """Write each record as a batch of its own."""
+    return (b"".join(format_.rows([record]) for record in records) + format_.end()).decode()
 
 
-def test_json_lines_have_a_record_each() -> None:
-    text = written(JsonLines(), RECORDS[:1], RECORDS[1:])
-    assert [json.loads(line) for line in text.splitlines()] == RECORDS
-
-
-def test_a_json_array_is_one_document_over_all_batches() -> None:
-    assert json.loads(written(JsonArray(), RECORDS[:1], [], RECORDS[1:])) == RECORDS
-
-
-def test_json_lines_stay_lines_for_those_who_split_at_every_line_break_of_unicode() -> None:
-    text = written(JsonLines(), [{"name": "a\x85b\u2028c\x1cd"}])
-    assert len(text.splitlines()) == 1
-
-
-def test_an_empty_json_array_is_an_array() -> None:
-    assert written(JsonArray(), []) == "[]\n"
-
-
-def test_a_json_array_that_is_cut_short_is_no_json() -> None:
-    array = JsonArray()
-    text = array.rows(RECORDS) + array.cut_short()
-    with pytest.raises(json.JSONDecodeError):
-        json.loads(text)
-
-
-def test_a_single_record_is_an_object() -> None:
-    assert json.loads(written(JsonObject(), RECORDS[:1])) == RECORDS[0]
-
-
-def test_json_keeps_letters_of_all_languages_readable() -> None:
-    assert "Zwölf" in written(JsonLines(), RECORDS)
-
-
-@given(json_values)
-def test_json_gives_back_every_value_and_writes_no_control_character(value: Any) -> None:
-    for format_ in JsonLines(), JsonObject():
-        text = written(format_, [{"value": value}])
-        assert json.loads(text) == {"value": value}
-        assert not STEERING.search(text)
-
-
-def test_csv_has_the_names_once_and_nothing_for_null() -> None:
-    text = written(Csv(("sid", "name")), RECORDS[:1], RECORDS[1:])
-    assert text == "sid,name\nXF1,Zwölf\nXF2,\n"
-
-
-def test_csv_of_nothing_has_the_names() -> None:
-    assert written(Csv(("sid", "name"))) == "sid,name\n"
-
-
-def test_csv_that_is_cut_short_before_the_first_record_is_empty() -> None:
-    assert Csv(("sid",)).cut_short() == b""
-
-
-def test_csv_writes_objects_as_json() -> None:
-    text = written(Csv(("schema",)), [{"schema": {"type": "object"}}])
-    assert list(csv.reader(io.StringIO(text))) == [["schema"], ['{"type":"object"}']]
+def test_batches() -> None:
+    """Batches of records are one document."""
+    assert json.loads(written(JsonArray(), *RECORDS)) == RECORDS
+    assert list(map(json.loads, written(JsonLines(), *RECORDS).splitlines())) == RECORDS
+    assert written(Csv(tuple(COLUMNS)), *RECORDS) == "sid,name\nXF1,Zwölf\nXF2,\n"
+    rows = [line.split() for line in written(Grid(COLUMNS, {}), *RECORDS).splitlines()]
+    assert rows == [["SID", "NAME"], ["XF1", "Zwölf"], ["XF2"]]
 
 
 @pytest.mark.parametrize(
-    "formula",
-    ["=1+1", "+1", "-1", "@SUM(A1)", " =1", "\n=1", "\uff1d1", '=HYPERLINK("http://x","y")'],
+    ("format_", "end"), [(JsonLines(), b""), (JsonArray(), b"[]\n"), (Csv(("sid",)), b"sid\n")]
 )
-def test_csv_disarms_what_a_spreadsheet_would_compute(formula: str) -> None:
-    text = written(Csv(("name",)), [{"name": formula}])
-    assert list(csv.reader(io.StringIO(text, newline="")))[1] == ["'" + formula]
+def test_no_records(format_: Format, end: bytes) -> None:
+    """Without records, a complete output is valid; after an error, there is no output."""
+    assert (format_.cut_short(), format_.end()) == (b"", end)
+
+
+def test_cut_short() -> None:
+    """After an error, a table has the records before it, and JSON is invalid."""
+    grid, array = Grid(COLUMNS, {}), JsonArray()
+    assert b"XF1" in grid.rows(RECORDS) + grid.cut_short()
+    with pytest.raises(json.JSONDecodeError):
+        json.loads(array.rows(RECORDS) + array.cut_short())
+
+
+def test_single_record() -> None:
+    """A single record is an object, and a card with nested values as JSON."""
+    record = {"name": "x", "schema": {"type": "object"}}
+    assert json.loads(written(JsonObject(), record)) == record
+    assert '"type": "object"' in written(Card({"schema": "Schema"}), record)
+
+
+@given(json_values)
+def test_json_round_trip(value: Any) -> None:
+    """JSON keeps every value and contains no control character."""
+    for format_ in JsonLines(), JsonObject():
+        text = written(format_, {"value": value})
+        assert json.loads(text) == {"value": value}
+        assert not CONTROLS.search(text)
+
+
+@pytest.mark.parametrize(
+    ("value", "cell"),
+    [
+        *((text, f"'{text}") for text in ('="x"', "+1", "-1", "@A1", " =1", "\n=1", "\uff1d1")),
+        ({"type": "object"}, '{"type":"object"}'),
+        (["a"], '["a"]'),
+        (-12, "'-12"),
+        ("a\x1bb", "a\\x1bb"),
+    ],
+)
+def test_csv_cell(value: Any, cell: str) -> None:
+    """A cell is never a formula; objects are JSON; control characters are escaped."""
+    text = written(Csv(("name",)), {"name": value})
+    assert list(csv.reader(io.StringIO(text, newline="")))[1] == [cell]
 
 
 @given(st.text())
-def test_csv_gives_back_any_text_but_control_characters_and_formulas(text: str) -> None:
-    [_, [cell]] = csv.reader(
-        io.StringIO(written(Csv(("a",)), [{"a": text + "."}]), newline=""), strict=True
-    )
+def test_csv_round_trip(text: str) -> None:
+    """CSV keeps all text except control characters and formulas."""
+    table = written(Csv(("a",)), {"a": text + "."})
+    [_, [cell]] = csv.reader(io.StringIO(table, newline=""), strict=True)
     assert cell.removeprefix("'") == escaped(text + ".").replace("\\n", "\n").removeprefix("'")
 
 
-def test_escaped_text_stays_on_its_line_and_steers_no_terminal() -> None:
+def test_escaped() -> None:
+    """Escaped text is printable; letters of all languages are kept."""
     assert escaped(SMUGGLED).isprintable()
     assert escaped("Zwölf 👩\u200d💻 عربى") == "Zwölf 👩\u200d💻 عربى"
 
 
 @pytest.mark.parametrize(
     "format_",
-    [
-        Grid({"sid": "SID", "name": "NAME"}, {}),
-        Card({"sid": "SID", "name": "NAME"}),
-        Csv(("sid", "name")),
-        JsonLines(),
-        JsonArray(),
-        JsonObject(),
-    ],
+    [Grid(COLUMNS, {}), Card(COLUMNS), Csv(tuple(COLUMNS)), JsonLines(), JsonArray(), JsonObject()],
     ids=lambda format_: type(format_).__name__,
 )
-def test_no_format_lets_a_server_steer_the_terminal(format_: Format) -> None:
-    text = written(format_, [{"sid": "XF1", "name": SMUGGLED}])
-    assert not STEERING.search(text)
+def test_control_characters(format_: Format) -> None:
+    """No format passes control characters of a server to the terminal."""
+    assert not CONTROLS.search(written(format_, {"sid": "XF1", "name": SMUGGLED}))
 
 
-def test_a_table_shows_markup_as_it_is() -> None:
-    assert "[red]x[/red]" in written(Grid({"name": "NAME"}, {}), [{"name": "[red]x[/red]"}])
+@pytest.mark.parametrize("text", ["[red]x[/red]", "word " * 99 + "word"])
+def test_table_text(text: str) -> None:
+    """A table in a pipe shows text as it is, without markup and on one line."""
+    assert written(Grid({"name": "NAME"}, {}), {"name": text}).splitlines()[1] == text
 
 
-def test_a_table_in_a_pipe_has_a_line_for_each_record_however_long() -> None:
-    lines = written(Grid({"name": "NAME"}, {}), [{"name": "word " * 100}]).splitlines()
-    assert lines == ["NAME", ("word " * 100).strip()]
-
-
-def test_a_table_that_is_cut_short_shows_what_came_before() -> None:
-    grid = Grid({"name": "NAME"}, {})
-    assert grid.cut_short() == b""
-    grid.rows([{"name": "first"}])
-    assert b"first" in grid.cut_short()
-
-
-def test_groups_are_sorted_and_each_is_named_once() -> None:
+def test_table_groups() -> None:
+    """Groups are sorted by name, and each has one row of its own."""
     grid = Grid({"name": "NAME", "sid": "SID"}, {"name": "of", "sid": "of_sid"})
-    grid.rows([{"name": "n1", "sid": "XF1", "of": "b", "of_sid": "XB1"}])
-    grid.rows([{"name": "n2", "sid": "XF2", "of": "A", "of_sid": "XB2"}])
-    grid.rows([{"name": "n3", "sid": "XF3", "of": "b", "of_sid": "XB1"}])
-    rows = [line.split() for line in grid.end().decode().splitlines()]
-    assert rows == [
-        ["NAME", "SID"],
-        ["A", "XB2"],
-        ["n2", "XF2"],
-        ["b", "XB1"],
-        ["n1", "XF1"],
-        ["n3", "XF3"],
-    ]
-
-
-def test_a_card_shows_nested_values_as_json() -> None:
-    shown = written(Card({"schema": "Schema"}), [{"schema": {"type": "object"}}])
-    assert "Schema" in shown
-    assert '"type": "object"' in shown
+    records = [("n1", "b", "XB1"), ("n2", "A", "XB2"), ("n3", "b", "XB1")]
+    grid.rows({"name": name, "sid": name, "of": of, "of_sid": sid} for name, of, sid in records)
+    rows = [line.split() for line in grid.end().decode().splitlines()[1:]]
+    assert rows == [["A", "XB2"], ["n2", "n2"], ["b", "XB1"], ["n1", "n1"], ["n3", "n3"]]

@@ -1,11 +1,13 @@
-"""The command line ``marketplace-async``, an optional extra on click and rich.
+"""The command line ``marketplace-async``, an optional extra built on click and rich.
 
-It stands on the public API, and on the converter and the SID checks below it. What a user may
-rely on, exit codes included, is in ``docs/command-line.md``.
+It uses the public API of the library. ``docs/command-line.md`` documents the commands, the
+output formats and the exit codes.
 """
 
+import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Final, NoReturn
 
 __all__ = ["main"]
@@ -15,13 +17,15 @@ EXTRA: Final = frozenset({"click", "rich"})
 
 
 def main(args: Sequence[str] | None = None) -> NoReturn:
-    """Run the command in ``args``, by default those of the process, and exit with its code."""
+    """Run the command in ``args``, by default the arguments of the process, and exit."""
+    if sys.stderr is None:  # closed by the shell: 2>&-
+        sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115  # until the process ends
     try:
-        # Not at the top: without the extra, importing this package must not fail.
+        # Imported here, because the package can be installed without the extra.
         from marketplace_async.cli.commands import program
-        from marketplace_async.cli.exits import exit_code
+        from marketplace_async.cli.runner import run_program
 
-        code = exit_code(program, args, PROGRAM)
+        code = run_program(program, args, PROGRAM)
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
         if package not in EXTRA:

@@ -1,4 +1,4 @@
-"""``python -m marketplace_async.cli``, for where the console script is not on the path."""
+"""Run the command line with ``python -m marketplace_async.cli``."""
 
 from marketplace_async.cli import main
 

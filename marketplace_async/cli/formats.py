@@ -1,7 +1,7 @@
-"""How records are written: each format turns batches of plain data into bytes, at once.
+"""The formats of the output: each one converts batches of records to bytes.
 
-What a server sent cannot steer a terminal, or a spreadsheet: control characters are escaped in
-each format's own way, which in JSON does not change the value.
+Text of the server must not control a terminal or a spreadsheet. Each format escapes control
+characters in its own way; in JSON the value stays the same.
 """
 
 import csv
@@ -16,47 +16,58 @@ __all__ = ["Csv", "Format", "JsonArray", "JsonLines", "JsonObject", "Record", "e
 
 Record = Mapping[str, Any]
 
-# C0, DEL and C1 steer terminals; the others break lines or reverse what is read: Unicode's
-# line and paragraph separators and its bidirectional controls.
+# C0, DEL and C1 control a terminal. The others break lines or reverse text: Unicode's line and
+# paragraph separators and its bidirectional controls. Lone surrogates cannot be encoded.
 CONTROLS: Final = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-CONTROLS_BUT_LINES: Final = re.compile(rf"(?!\n){CONTROLS.pattern}")
+CONTROLS_EXCEPT_LF: Final = re.compile(rf"(?!\n){CONTROLS.pattern}")
 
-# What makes a spreadsheet take a cell for a formula: https://owasp.org/www-community/attacks/CSV_Injection
+# The first characters of a formula: https://owasp.org/www-community/attacks/CSV_Injection
 FORMULA: Final = re.compile(r"\s*[=+\-@\uff1d\uff0b\uff0d\uff20]")
 
 
 class Format(ABC):
-    """A way to write records that come in batches."""
+    """A format for records that arrive in batches."""
 
     @abstractmethod
     def rows(self, records: Iterable[Record]) -> bytes:
-        """Give the text of a batch, in front of the first with whatever opens the whole."""
+        """Return a batch; the first one includes the header."""
 
     def end(self) -> bytes:
-        """Give what closes the whole."""
+        """Return the end of a complete output."""
         return b""
 
     def cut_short(self) -> bytes:
-        """Give what comes in place of `end` where an error cut it short."""
+        """Return the end of an output that an error interrupted."""
         return b""
 
 
 class JsonLines(Format):
-    """One object a line: https://jsonlines.org."""
+    """One object per line: https://jsonlines.org."""
+
+    indent: int | None = None
 
     def rows(self, records: Iterable[Record]) -> bytes:
-        """Give a line for each."""
-        return b"".join(_json(record) + b"\n" for record in records)
+        """Return the objects."""
+        return b"".join(_json(record, self.indent) + b"\n" for record in records)
+
+
+class JsonObject(JsonLines):
+    """A single record as an indented object."""
+
+    indent = 2
 
 
 class JsonArray(Format):
-    """An array of objects, indented. Cut short, it is left open, so that no parser takes it."""
+    """An indented array of objects.
+
+    After an error the closing bracket is missing, so that no parser accepts the array.
+    """
 
     def __init__(self) -> None:
         self._is_empty = True
 
     def rows(self, records: Iterable[Record]) -> bytes:
-        """Give the elements, each with the bracket or comma before it."""
+        """Return the elements, each after its bracket or comma."""
         written = bytearray()
         for record in records:
             written += b"[\n  " if self._is_empty else b",\n  "
@@ -65,44 +76,35 @@ class JsonArray(Format):
         return bytes(written)
 
     def end(self) -> bytes:
-        """Give the closing bracket."""
+        """Return the closing bracket."""
         return b"[]\n" if self._is_empty else b"\n]\n"
 
     def cut_short(self) -> bytes:
-        """End the line."""
+        """Return the end of the line."""
         return b"" if self._is_empty else b"\n"
 
 
-class JsonObject(Format):
-    """The one record there is, indented."""
-
-    def rows(self, records: Iterable[Record]) -> bytes:
-        """Give the object."""
-        return b"".join(_json(record, indent=2) + b"\n" for record in records)
-
-
 class Csv(Format):
-    """Comma-separated values (RFC 4180, with bare line feeds) under a line of names.
+    """Comma-separated values with a header (RFC 4180, but with LF as the end of a line).
 
-    An apostrophe goes before text that a spreadsheet would take for a formula. Objects are
-    written as JSON.
+    Text that a spreadsheet would take for a formula gets an apostrophe. Objects are JSON.
     """
 
     def __init__(self, columns: Sequence[str]) -> None:
         self._columns = columns
-        self._head = self._lines([columns])
+        self._header = self._lines([columns])
 
     def rows(self, records: Iterable[Record]) -> bytes:
-        """Give a line for each, below the names."""
+        """Return one line for each record, the first ones after the header."""
         lines = self._lines(
             [_cell(record[column]) for column in self._columns] for record in records
         )
-        head, self._head = self._head, b""
-        return head + lines
+        header, self._header = self._header, b""
+        return header + lines
 
     def end(self) -> bytes:
-        """Give the names, if there was nothing to write below them."""
-        return self._head
+        """Return the header if there were no records."""
+        return self._header
 
     @staticmethod
     def _lines(rows: Iterable[Sequence[str]]) -> bytes:
@@ -112,7 +114,7 @@ class Csv(Format):
 
 
 def escaped(text: str) -> str:
-    """Give text that stays on its line and steers no terminal."""
+    """Return the text on one line, without characters that control a terminal."""
     return CONTROLS.sub(_escape, text)
 
 
@@ -120,15 +122,15 @@ def _cell(value: object) -> str:
     if value is None:
         return ""
     text = value if isinstance(value, str) else _json(value).decode()
-    text = CONTROLS_BUT_LINES.sub(_escape, text)
+    text = CONTROLS_EXCEPT_LF.sub(_escape, text)
     return f"'{text}" if FORMULA.match(text) else text
 
 
 def _json(value: object, indent: int | None = None) -> bytes:
     separators = (",", ":") if indent is None else None
     text = json.dumps(value, ensure_ascii=False, indent=indent, separators=separators)
-    # JSON escapes the rest of them itself. What is left of C0 are its own line breaks.
-    return CONTROLS_BUT_LINES.sub(_json_escape, text).encode()
+    # json escapes C0 in strings; the remaining line feeds are its own.
+    return CONTROLS_EXCEPT_LF.sub(_json_escape, text).encode()
 
 
 def _escape(match: re.Match[str]) -> str:

@@ -1,32 +1,33 @@
-"""Tables for people, by rich, which is loaded when the first one is made."""
+"""Tables and the progress bar, drawn by rich; imported only when one is needed."""
 
 import json
+import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import groupby
-from typing import Final
+from typing import Final, TextIO
 
-from rich.cells import cell_len
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
 from rich.text import Text
 
 from marketplace_async.cli.formats import Format, Record, escaped
-from marketplace_async.cli.terminal import color_system
 
-__all__ = ["Card", "Grid"]
+__all__ = ["Card", "Grid", "progress_bar"]
 
 ANY_WIDTH: Final = 1_000_000
 GAP: Final = 2
-# Left out where the terminal is too narrow for all.
-EXPENDABLE: Final = frozenset({"product_name", "pricing_type"})
+# Columns that a narrow terminal does not show.
+OPTIONAL: Final = frozenset({"product_name", "pricing_type"})
 
 
 class Grid(Format):
-    """A row for each record, drawn at the end, when the widths are known.
+    """One row for each record, drawn at the end, when the widths of the columns are known.
 
-    ``columns`` are headings by field. ``group`` are the fields that records of a group have in
-    common, by the column in which a row of their own shows them; groups are sorted by them.
+    ``columns`` are the headings by field. ``group`` are the fields of the row above each group
+    of records, by column; the groups are sorted by them.
     """
 
     def __init__(self, columns: Mapping[str, str], group: Mapping[str, str]) -> None:
@@ -35,22 +36,26 @@ class Grid(Format):
         self._records: list[Record] = []
 
     def rows(self, records: Iterable[Record]) -> bytes:
-        """Keep them."""
+        """Keep the records until the end."""
         self._records.extend(records)
         return b""
 
     def cut_short(self) -> bytes:
-        """Give the table of what came before."""
+        """Return the table of the records before the error."""
         return self.end() if self._records else b""
 
     def end(self) -> bytes:
-        """Give the table."""
-        # Sorting is stable: within a group the order stays.
+        """Return the table."""
+        # Sorting is stable: the order within a group does not change.
         self._records.sort(key=lambda record: [text.casefold() for text in self._shared(record)])
-        console = _console()
-        names = list(self._columns)
-        if self._width(names) > console.width:
-            names = [name for name in names if name not in EXPENDABLE]
+        console = _console(sys.stdout)
+        table = self._table(list(self._columns))
+        any_width = console.options.update(max_width=ANY_WIDTH)
+        if console.measure(table, options=any_width).maximum > console.width:
+            table = self._table([name for name in self._columns if name not in OPTIONAL])
+        return _drawn(table, console)
+
+    def _table(self, names: Sequence[str]) -> Table:
         table = Table(
             *(_column(name, self._columns[name]) for name in names),
             box=None,
@@ -58,9 +63,9 @@ class Grid(Format):
             padding=(0, GAP, 0, 0),
         )
         for style, texts in self._rows(names):
-            # As Text, for in a str rich would look for markup.
+            # As Text, because rich interprets markup in a str.
             table.add_row(*map(Text, texts), style=style)
-        return _drawn(table, console)
+        return table
 
     def _rows(self, names: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
         for shared, records in groupby(self._records, self._shared):
@@ -73,36 +78,29 @@ class Grid(Format):
                     texts[0] = f"  {texts[0]}"
                 yield "", texts
 
-    def _width(self, names: Sequence[str]) -> int:
-        """Give how many columns of a terminal the table needs."""
-        headings = [self._columns[name] for name in names]
-        columns = zip(headings, *(texts for _, texts in self._rows(names)), strict=True)
-        return sum(max(map(cell_len, column)) for column in columns) + GAP * (len(names) - 1)
-
     def _shared(self, record: Record) -> tuple[str, ...]:
         return tuple(record[field] or "" for field in self._group.values())
 
 
 class Card(Format):
-    """The fields of the one record there is, a line each."""
+    """The fields of a single record, one per line."""
 
     def __init__(self, columns: Mapping[str, str]) -> None:
         self._columns = columns
 
     def rows(self, records: Iterable[Record]) -> bytes:
-        """Give the card."""
-        return b"".join(map(self._card, records))
-
-    def _card(self, record: Record) -> bytes:
+        """Return the card."""
         card = Table.grid(Column(style="bold"), Column(overflow="fold"), padding=(0, GAP))
-        for name, heading in self._columns.items():
-            card.add_row(heading, _text(record[name]))
-        return _drawn(card, _console())
+        for record in records:
+            for name, heading in self._columns.items():
+                if name in record:
+                    card.add_row(heading, _text(record[name]))
+        return _drawn(card, _console(sys.stdout))
 
 
 def _column(name: str, heading: str) -> Column:
     if name == "sid":
-        # Broken or cut it could not be copied.
+        # A wrapped or shortened SID cannot be copied.
         return Column(heading, style="cyan", no_wrap=True, min_width=34)
     return Column(heading, overflow="fold")
 
@@ -116,10 +114,15 @@ def _text(value: object) -> Text:
     return Text("\n".join(map(escaped, lines)))
 
 
-def _console() -> Console:
-    # In a pipe a record is a line, however long.
-    width = None if sys.stdout.isatty() else ANY_WIDTH
-    return Console(width=width, color_system=color_system(sys.stdout), highlight=False)
+def _console(stream: TextIO) -> Console:
+    # Colours only on a terminal: https://no-color.org. In a pipe a record stays on one line.
+    has_color = stream.isatty() and not os.environ.get("NO_COLOR")
+    return Console(
+        file=stream,
+        width=None if stream.isatty() else ANY_WIDTH,
+        color_system="auto" if has_color else None,
+        highlight=False,
+    )
 
 
 def _drawn(table: Table, console: Console) -> bytes:
@@ -127,3 +130,27 @@ def _drawn(table: Table, console: Console) -> bytes:
         console.print(table, crop=False)
     lines = (line.rstrip() for line in capture.get().splitlines())
     return "".join(f"{line}\n" for line in lines).encode(console.encoding, "backslashreplace")
+
+
+@contextmanager
+def progress_bar() -> Generator[Callable[[int, int | None, int], None]]:
+    """Show a progress bar on standard error; other lines on standard error appear above it.
+
+    Yields a function that updates it with the number of listed add-ons, the number of all
+    add-ons (None if unknown) and the number of extensions.
+    """
+    bar = Progress(
+        BarColumn(complete_style="cyan", finished_style="green", pulse_style="cyan"),
+        MofNCompleteColumn(),
+        TextColumn("add-ons, {task.fields[extensions]} extensions"),
+        TimeElapsedColumn(),
+        console=_console(sys.stderr),
+        redirect_stdout=False,
+    )
+    task = bar.add_task("", total=None, extensions=0)
+
+    def show(completed: int, total: int | None, extensions: int) -> None:
+        bar.update(task, completed=completed, total=total, extensions=extensions)
+
+    with bar:
+        yield show

@@ -1,18 +1,19 @@
-"""Runs ``marketplace-async`` in this process, or as one of its own in a pipe or a terminal."""
+"""Run ``marketplace-async`` in this process, or as a process in a shell or a terminal."""
 
-import asyncio
 import fcntl
 import io
 import os
 import pty
 import select
 import struct
+import subprocess
 import sys
 import termios
-from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections.abc import AsyncGenerator, Callable, Generator, Mapping
-from contextlib import asynccontextmanager, contextmanager, redirect_stderr, redirect_stdout
+import time
+from collections.abc import Callable, Generator, Mapping
+from contextlib import AbstractContextManager, contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
+from subprocess import DEVNULL, PIPE, Popen
 from types import MappingProxyType
 from unittest import mock
 
@@ -24,167 +25,149 @@ import marketplace_async
 from marketplace_async.cli import main
 from marketplace_async.sandbox import Catalog, Sandbox
 
-__all__ = [
-    "COMMAND",
-    "CommandLine",
-    "Ended",
-    "Terminal",
-    "ended",
-    "process_environment",
-    "run_here",
-    "sandbox_beside",
-    "until",
-]
+__all__ = ["CommandLine", "Result", "Terminal", "command_line", "run_here", "shell", "until"]
 
-COMMAND = (sys.executable, "-m", "marketplace_async.cli")
 PACKAGE = str(Path(marketplace_async.__file__).parents[1])
 FOREIGN = ("TWILIO_", "NO_COLOR", "FORCE_COLOR", "TERM", "COLUMNS", "LINES", "TTY_")
+SECONDS = 60
 
 
 @attrs.frozen
-class Ended:
-    """How a command ended."""
+class Result:
+    """The exit code and the output of a command."""
 
     code: int
     out: str
     err: str
 
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(30):
-        while not condition():
-            await asyncio.sleep(0.01)
-
-
-@contextmanager
-def sandbox_beside(catalog: Catalog | None = None) -> Generator[Sandbox]:
-    """A sandbox in a thread of its own: a command in this process has its own event loop."""
-    with (
-        start_blocking_portal() as portal,
-        portal.wrap_async_context_manager(Sandbox(catalog)) as sandbox,
-    ):
-        yield sandbox
+    @property
+    def is_one_line(self) -> bool:
+        """The messages are one line without a traceback."""
+        return self.err.startswith("marketplace-async: ") and self.err.count("\n") == 1
 
 
-def run_here(*args: str, **environment: str) -> Ended:
-    """Run a command in this process, without credentials and in nothing like a terminal."""
+def _environment(**changes: str) -> dict[str, str]:
+    bare = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
+    return {
+        **bare,
+        # The package under test: the source or an installed wheel.
+        "PYTHONPATH": os.pathsep.join((PACKAGE, os.environ.get("PYTHONPATH", ""))),
+        # A resource that is not closed is reported on standard error.
+        "PYTHONWARNINGS": "error",
+        "TERM": "xterm-256color",
+        "CLI": f"{sys.executable} -m marketplace_async",
+        **changes,
+    }
+
+
+def run_here(*args: str, **environment: str) -> Result:
+    """Run a command in this process, without credentials and without a terminal."""
     out, err = io.StringIO(), io.StringIO()
     with (
-        mock.patch.dict(os.environ, bare_environment() | environment, clear=True),
+        mock.patch.dict(os.environ, _environment(**environment), clear=True),
         redirect_stdout(out),
         redirect_stderr(err),
         pytest.raises(SystemExit) as exit_,
     ):
         main(args)
     assert isinstance(exit_.value.code, int)
-    return Ended(exit_.value.code, out.getvalue(), err.getvalue())
+    return Result(exit_.value.code, out.getvalue(), err.getvalue())
 
 
-def bare_environment() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
+def shell(command: str, **environment: str) -> Result:
+    """Run a line of bash, in which ``$CLI`` is the command line, without credentials."""
+    ended = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", command],
+        env=_environment(**environment),
+        stdin=DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    return Result(ended.returncode, ended.stdout, ended.stderr)
 
 
-def credentials_of(sandbox: Sandbox) -> dict[str, str]:
-    return {
-        "TWILIO_API_KEY": sandbox.credentials.username,
-        "TWILIO_API_SECRET": sandbox.credentials.password,
-    }
+def until(condition: Callable[[], object]) -> None:
+    """Wait until the condition is true."""
+    end = time.monotonic() + SECONDS
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 @attrs.frozen
 class CommandLine:
-    """Runs commands that talk to a sandbox, and starts them as processes in a directory."""
+    """Runs commands on a sandbox in another thread."""
 
     sandbox: Sandbox
-    directory: Path
 
-    def __call__(self, *args: str, **environment: str) -> Ended:
-        """Run a command in this process, beside which the sandbox must run."""
-        return run_here(
-            "--base-url", self.sandbox.url, *args, **credentials_of(self.sandbox), **environment
-        )
+    @property
+    def credentials(self) -> dict[str, str]:
+        """The environment variables with the credentials of the sandbox."""
+        username, password = self.sandbox.credentials.username, self.sandbox.credentials.password
+        return {"TWILIO_API_KEY": username, "TWILIO_API_SECRET": password}
 
-    @asynccontextmanager
-    async def started(
+    def __call__(self, *args: str, **environment: str) -> Result:
+        """Run a command in this process."""
+        environment = {**self.credentials, **environment}
+        return run_here("--base-url", self.sandbox.url, *args, **environment)
+
+    @contextmanager
+    def started(
         self,
         *args: str,
         stdout: int = PIPE,
         stderr: int = PIPE,
         environment: Mapping[str, str] = MappingProxyType({}),
-    ) -> AsyncGenerator[Process]:
-        """A process; one that has not ended by the end of the block is killed."""
-        process = await asyncio.create_subprocess_exec(
-            *COMMAND,
-            "--base-url",
-            self.sandbox.url,
-            *args,
-            stdin=DEVNULL,
-            stdout=stdout,
-            stderr=stderr,
-            cwd=self.directory,
-            env=process_environment(**{**credentials_of(self.sandbox), **environment}),
-        )
-        try:
-            yield process
-        finally:
-            if process.returncode is None:
+    ) -> Generator[Popen[str]]:
+        """Start a process, and kill it after the block."""
+        command = (sys.executable, "-m", "marketplace_async", "--base-url", self.sandbox.url)
+        env = _environment(**{**self.credentials, **environment})
+        with Popen(
+            [*command, *args], stdin=DEVNULL, stdout=stdout, stderr=stderr, env=env, text=True
+        ) as process:
+            try:
+                yield process
+            finally:
                 process.kill()
-                await process.communicate()
-
-    async def run(self, *args: str, environment: Mapping[str, str] = MappingProxyType({})) -> Ended:
-        """Run a process to its end."""
-        async with self.started(*args, environment=environment) as process:
-            return await ended(process)
 
 
-def process_environment(**more: str) -> dict[str, str]:
-    return {
-        **bare_environment(),
-        # The package under test, wherever it is: the source or an installed wheel.
-        "PYTHONPATH": os.pathsep.join((PACKAGE, os.environ.get("PYTHONPATH", ""))),
-        # What is left open is said on standard error.
-        "PYTHONWARNINGS": "error",
-        "TERM": "xterm-256color",
-        **more,
-    }
+@contextmanager
+def command_line(catalog: Catalog | None = None) -> Generator[CommandLine]:
+    """Run a sandbox in a thread, because a command in this process has its own event loop."""
+    with (
+        start_blocking_portal() as portal,
+        portal.wrap_async_context_manager(Sandbox(catalog)) as sandbox,
+    ):
+        yield CommandLine(sandbox)
 
 
-async def ended(process: Process) -> Ended:
-    async with asyncio.timeout(60):
-        out, err = await process.communicate()
-    assert process.returncode is not None
-    return Ended(process.returncode, (out or b"").decode(), (err or b"").decode())
+class Terminal(AbstractContextManager["Terminal"]):
+    """A pseudo-terminal; ``fd`` is the end for a process."""
 
-
-class Terminal:
-    """A pseudo-terminal; ``fd`` is the end that a process is given."""
-
-    def __init__(self, fd: int, other: int) -> None:
-        self.fd = fd
-        self._other = other
+    def __init__(self, columns: int = 100) -> None:
+        self._other, self.fd = pty.openpty()
+        fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
         self._shown = bytearray()
 
     @property
     def shown(self) -> str:
-        """What has been written to it, with the escape sequences."""
+        """Everything that was written until now, with the escape sequences."""
         while select.select((self._other,), (), (), 0)[0]:
-            self._read()
-        return self._shown.decode()
+            self._shown += os.read(self._other, 65536)
+        return self._shown.decode(errors="replace")
 
-    def _read(self) -> None:
-        self._shown += os.read(self._other, 65536)
+    @property
+    def has_cursor(self) -> bool:
+        """The cursor is visible."""
+        return self.shown.rfind("\x1b[?25h") >= self.shown.rfind("\x1b[?25l")
 
-    @classmethod
-    @asynccontextmanager
-    async def open(cls, columns: int = 100) -> AsyncGenerator["Terminal"]:
-        other, fd = pty.openpty()
-        fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
-        terminal = cls(fd, other)
-        # A terminal that nobody empties would hold up the process.
-        asyncio.get_running_loop().add_reader(other, terminal._read)
-        try:
-            yield terminal
-        finally:
-            asyncio.get_running_loop().remove_reader(other)
-            os.close(fd)
-            os.close(other)
+    def exit_code(self, process: Popen[str]) -> int:
+        """Read until the end of the process, which a full terminal would block."""
+        until(lambda: (self.shown, process.poll())[1] is not None)
+        return process.wait()
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self.fd)
+        os.close(self._other)

@@ -17,32 +17,29 @@ html_title = f"marketplace-async {version}"
 # Markdown. Headings are link targets, as on GitHub.
 myst_enable_extensions = ["colon_fence", "deflist", "fieldlist"]
 myst_heading_anchors = 3
-# The tests compare what is printed; nobody wants to copy that, nor the prompt.
+# The copy button copies neither prompts nor outputs.
 copybutton_prompt_text = "$ "
 copybutton_line_continuation_character = "\\"
 copybutton_selector = "div:not(.highlight-output) > div.highlight > pre"
 
-# Docstrings: single backticks name an object, wherever it is.
+# Docstrings: single backticks name an object of any kind.
 default_role = "any"
 autodoc_member_order = "bysource"
 autodoc_default_options = {"members": True}
-autodoc_preserve_defaults = True
+# Show defaults as values: attrs generates their source, which means nothing to a reader.
+autodoc_preserve_defaults = False
 python_use_unqualified_type_names = True
 add_module_names = False
 toc_object_entries_show_parents = "hide"
 
 nitpicky = True
 nitpick_ignore_regex = [
-    # Documented elsewhere, and the build is offline: it cannot ask where.
+    # Documented elsewhere; the build is offline and cannot look them up.
     (
         r"py:.*|any",
         r"(aiohttp|asyncio|attrs?|collections|contextlib|multidict|os|types|typing|yarl)\..*",
     ),
     (r"py:.*|any", rf"({'|'.join(dir(builtins))})(\(\))?"),
     # Type variables have no page.
-    (r"py:.*", r"marketplace_async\.\w+\.([A-Z]|AddOn)"),
-    # Not public: to be iterated over, whatever they are called.
-    (r"py:class", r"marketplace_async\.(paging\.PageIterator|readahead\.ReadAhead)"),
+    (r"py:.*", r"marketplace_async\.\w+\.(T|InputT|ValueT|AddOnT)"),
 ]
-# Pages that the table of contents already has a place for.
-suppress_warnings = ["toc.not_readable"]

@@ -1,9 +1,9 @@
-"""Lets ``pytest docs`` run the code blocks of the pages."""
+"""Run the code blocks of the pages with ``pytest docs``."""
 
 import pytest
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # Not ``pytest_plugins``, which is for the conftest.py of a whole run alone.
+    # ``pytest_plugins`` works in the top-level conftest.py of a run only.
     for plugin in "documentation", "partial_runs":
         config.pluginmanager.import_plugin(plugin)

@@ -1,6 +1,6 @@
-"""Check that every link within the built documentation leads somewhere: ``links.py DIRECTORY``.
+"""Check the links within the built documentation: ``links.py DIRECTORY``.
 
-Sphinx checks the links that it makes; this looks at what a browser would get.
+Sphinx checks references in the sources; this script checks the HTML that a browser loads.
 """
 
 import sys
@@ -10,7 +10,7 @@ from urllib.parse import unquote, urljoin, urlsplit
 
 
 class Page(HTMLParser):
-    """The links of a page and the anchors that it offers."""
+    """The links and anchors of a page."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -19,7 +19,7 @@ class Page(HTMLParser):
         self.feed(path.read_text("utf-8"))
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Note an anchor or a link."""
+        """Record an anchor or a link."""
         for name, value in attrs:
             if name == "id" and value:
                 self.anchors.add(value)
@@ -28,7 +28,7 @@ class Page(HTMLParser):
 
 
 def broken_links(root: Path) -> list[str]:
-    """Give a line for each link that leads nowhere."""
+    """Return a line for each broken link."""
     pages = {path: Page(path) for path in root.rglob("*.html")}
     broken: list[str] = []
     for path, page in pages.items():

@@ -1,7 +1,6 @@
-"""What the checks against foreign tools share.
+"""Fixtures of the checks with other tools: Prism (needs Node), schemathesis and twilio.
 
-They are run by hand or by a session of their own: they need Node for Prism, and schemathesis and
-twilio installed. ``MARKETPLACE_API_DESCRIPTION`` names the file of Twilio's OpenAPI description.
+``MARKETPLACE_API_DESCRIPTION`` names the file of Twilio's OpenAPI description.
 """
 
 import os
@@ -19,7 +18,7 @@ PRISM = "@stoplight/prism-cli@5.14.2"  # the last that Node 18 to 22 can run
 
 @pytest.fixture(scope="session")
 def description() -> Path:
-    """The file of the API description."""
+    """Return the file of the API description."""
     name = os.environ.get("MARKETPLACE_API_DESCRIPTION")
     if not name:
         pytest.skip("MARKETPLACE_API_DESCRIPTION does not name Twilio's OpenAPI description")
@@ -28,7 +27,7 @@ def description() -> Path:
 
 @pytest.fixture(scope="session")
 def free_port() -> Callable[[], int]:
-    """Give a port that nothing listens at."""
+    """Return a function that finds a free port."""
 
     def find() -> int:
         with socket.socket() as probe:
@@ -40,14 +39,14 @@ def free_port() -> Callable[[], int]:
 
 @pytest.fixture(scope="session")
 def prism(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., str]]:
-    """Start Prism with these arguments at this port; gives its URL."""
+    """Yield a function that starts Prism at a port and returns its URL."""
     npx = shutil.which("npx")
     if npx is None:
         pytest.skip("npx is not installed: Prism, which runs on Node 18 to 22, is needed here")
     running: list[subprocess.Popen[str]] = []
 
     def start(port: int, command: str, *arguments: str) -> str:
-        # In a process group of its own, as npx runs a shell that runs Node.
+        # In a process group of its own: npx runs a shell that runs Node.
         process = subprocess.Popen(
             [npx, "--yes", PRISM, command, "-h", "127.0.0.1", "-p", str(port), *arguments],
             stdout=subprocess.PIPE,
@@ -58,12 +57,12 @@ def prism(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., st
         )
         running.append(process)
         assert process.stdout is not None
-        said = ""
+        output = ""
         for line in process.stdout:
-            said += line
+            output += line
             if "Prism is listening" in line:
                 return f"http://127.0.0.1:{port}"
-        pytest.fail(f"Prism did not start:\n{said}")
+        pytest.fail(f"Prism did not start:\n{output}")
 
     yield start
     for process in running:

@@ -1,4 +1,4 @@
-"""The client against Prism, a mock server made from Twilio's API description by others."""
+"""The client uses Prism, a mock server generated from Twilio's API description."""
 
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -20,7 +20,7 @@ from marketplace_async import (
 
 XB, XF = "XB" + 32 * "a", "XF" + 32 * "a"
 ORIGIN = "https://marketplace.twilio.com"
-CREDENTIALS = Credentials("AC" + 32 * "a", "any will do")
+CREDENTIALS = Credentials("AC" + 32 * "a", "any password")
 
 EXTENSION = Extension(
     sid=XF,
@@ -70,42 +70,51 @@ async def empty(mock: str) -> AsyncIterator[MarketplaceSession]:
         yield session
 
 
-async def test_an_extension_is_fetched(marketplace: MarketplaceSession) -> None:
+async def test_fetch_extension(marketplace: MarketplaceSession) -> None:
+    """The example of an Extension is read."""
     assert await marketplace.available_add_ons(XB).extensions(XF).fetch() == EXTENSION
 
 
-async def test_an_add_on_is_fetched(marketplace: MarketplaceSession) -> None:
+async def test_fetch_add_on(marketplace: MarketplaceSession) -> None:
+    """The example of an Available Add-on is read."""
     assert await marketplace.available_add_ons(XB).fetch() == ADD_ON
 
 
-async def test_extensions_are_listed(marketplace: MarketplaceSession) -> None:
+async def test_list_extensions(marketplace: MarketplaceSession) -> None:
+    """The example of a listing of Extensions is read."""
     extensions = marketplace.available_add_ons(XB).extensions
-    assert await extensions.list(page_size=1000).to_list() == [EXTENSION]
+    assert await extensions.list(page_size=1000) == [EXTENSION]
     assert await extensions.list().first() == EXTENSION
 
 
-async def test_add_ons_are_listed(marketplace: MarketplaceSession) -> None:
-    assert await marketplace.available_add_ons.list(limit=20).to_list() == [ADD_ON]
+async def test_list_add_ons(marketplace: MarketplaceSession) -> None:
+    """The example of a listing of Add-ons is read."""
+    assert await marketplace.available_add_ons.list(limit=20) == [ADD_ON]
 
 
-async def test_the_page_of_a_list_says_where_it_stands(marketplace: MarketplaceSession) -> None:
+async def test_page_meta(marketplace: MarketplaceSession) -> None:
+    """The `meta` of the example is read."""
     (page,) = [page async for page in marketplace.available_add_ons(XB).extensions.list().pages()]
     assert (page.meta.page, page.meta.page_size, page.meta.key) == (0, 50, "extensions")
     assert page.meta.next_page_url is None
 
 
-async def test_empty_lists_are_empty(empty: MarketplaceSession) -> None:
-    assert await empty.available_add_ons(XB).extensions.list().to_list() == []
+async def test_empty_lists(empty: MarketplaceSession) -> None:
+    """The examples of empty listings have no items."""
+    assert await empty.available_add_ons(XB).extensions.list() == []
     assert await empty.available_add_ons.list().first() is None
 
 
-async def test_many_add_ons_are_read_at_once(marketplace: MarketplaceSession) -> None:
+async def test_fan_out(marketplace: MarketplaceSession) -> None:
+    """Many listings at a time are read."""
     async with marketplace.extensions_across([XB] * 40) as outcomes:
         read = [outcome.unwrap() async for outcome in outcomes]
     assert read == [(EXTENSION,)] * 40
 
 
-async def test_credentials_that_get_lost_are_an_authentication_error(mock: str) -> None:
+async def test_lost_credentials(mock: str) -> None:
+    """If the credentials do not arrive, the call ends in AuthenticationError."""
+
     async def lose_credentials(
         request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
     ) -> aiohttp.ClientResponse:
@@ -122,25 +131,21 @@ async def test_credentials_that_get_lost_are_an_authentication_error(mock: str) 
 
 
 @pytest.mark.parametrize("page_size", [1, 1000])
-async def test_every_page_size_that_may_be_asked_for_is_valid(
-    marketplace: MarketplaceSession, page_size: int
-) -> None:
-    assert await marketplace.available_add_ons.list(page_size=page_size).to_list() == [ADD_ON]
+async def test_page_sizes(marketplace: MarketplaceSession, page_size: int) -> None:
+    """The smallest and the largest page size are valid."""
+    assert await marketplace.available_add_ons.list(page_size=page_size) == [ADD_ON]
 
 
 @pytest.mark.parametrize("sid", ["XB" + 16 * "aF", "XB" + 32 * "0"])
-async def test_a_sid_that_the_description_allows_is_sent(
-    marketplace: MarketplaceSession, sid: str
-) -> None:
-    # Which it is answered, as everything is, with the example.
+async def test_valid_sids(marketplace: MarketplaceSession, sid: str) -> None:
+    """If the description allows a SID, it is sent; the mock responds with its example."""
     with pytest.raises(InvalidResponseError, match=f"about {XB}, not {sid}"):
         await marketplace.available_add_ons(sid).fetch()
 
 
 @pytest.mark.parametrize("sid", ["XB1", "XB" + 31 * "a", "XB" + 33 * "a", "XB" + 32 * "g", XF])
-async def test_a_sid_that_the_description_refuses_is_not_sent(
-    mock: str, marketplace: MarketplaceSession, sid: str
-) -> None:
+async def test_invalid_sids(mock: str, marketplace: MarketplaceSession, sid: str) -> None:
+    """If the description rejects a SID, it is not sent."""
     header = aiohttp.encode_basic_auth(CREDENTIALS.username, CREDENTIALS.password)
     async with (
         aiohttp.ClientSession(headers={"Authorization": header}) as http,

@@ -1,4 +1,4 @@
-"""What the README says of the vendor's asynchronous client is so, or this fails."""
+"""The statements of the README about Twilio's asynchronous client."""
 
 import asyncio
 import contextlib
@@ -12,67 +12,73 @@ rest = pytest.importorskip("twilio.rest", reason="twilio is not installed")
 async_http = pytest.importorskip("twilio.http.async_http_client")
 exceptions = pytest.importorskip("twilio.base.exceptions")
 
-# It authenticates in a way that aiohttp means to drop.
+# It authenticates in a way that aiohttp deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
-# Names that must not be resolved (RFC 6761), in the place of Twilio's and somebody else's.
+# A name that never resolves: RFC 6761.
 ELSEWHERE = "https://elsewhere.invalid/v1/AvailableAddOns"
 
 
 @contextlib.asynccontextmanager
-async def vendors_client(
+async def twilio_client(
     respond: Callable[[Request], Answer], **settings: Any
 ) -> AsyncGenerator[tuple[Any, list[tuple[str, Any]]], None]:
-    """Give the vendor's client, whatever it asks for, and whom, with which credentials."""
-    asked: list[tuple[str, Any]] = []
+    """Yield Twilio's client, and the list of its requests: URL and credentials."""
+    requests: list[tuple[str, Any]] = []
     async with Wire(respond) as wire, async_http.AsyncTwilioHttpClient(**settings) as http:
         request = http.request
 
         async def request_of_wire(method: str, url: str, *args: Any, **kwargs: Any) -> Any:
-            asked.append((url, kwargs.get("auth")))
+            requests.append((url, kwargs.get("auth")))
             path = url.split("/", 3)[3]
             return await request(method, f"{wire.url}/{path}", *args, **kwargs)
 
         http.request = request_of_wire
         client = rest.Client(CREDENTIALS.username, CREDENTIALS.password, http_client=http)
-        yield client.marketplace.v1.available_add_ons, asked
+        yield client.marketplace.v1.available_add_ons, requests
 
 
-async def test_it_waits_for_ever_for_a_server_that_never_answers() -> None:
-    async with vendors_client(lambda _: (STALL,), timeout=0.1) as (add_ons, _):
+async def test_no_timeout() -> None:
+    """If the server never responds, the call never ends."""
+    async with twilio_client(lambda _: (STALL,), timeout=0.1) as (add_ons, _):
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(add_ons(ADD_ON).fetch_async(), 2)
 
 
-async def test_it_takes_a_429_for_an_error_at_once() -> None:
-    refusal = error(429, Retry_After=1)
-    async with vendors_client(lambda _: refusal, max_retries=3) as (add_ons, asked):
+async def test_429() -> None:
+    """A 429 is an error at once, whatever the number of retries."""
+    rejection = error(429, Retry_After=1)
+    async with twilio_client(lambda _: rejection, max_retries=3) as (add_ons, requests):
         with pytest.raises(exceptions.TwilioRestException):
             await add_ons(ADD_ON).fetch_async()
-    assert len(asked) == 1
+    assert len(requests) == 1
 
 
-async def test_it_asks_another_host_for_the_next_page_with_the_credentials() -> None:
+async def test_foreign_page() -> None:
+    """If the next page is on another host, the credentials are sent there."""
     first = page([1], next_page_url=ELSEWHERE)
-    async with vendors_client(lambda _: answer(first)) as (add_ons, asked):
+    async with twilio_client(lambda _: answer(first)) as (add_ons, requests):
         await add_ons(ADD_ON).extensions.list_async(limit=2)
-    assert asked[1] == (ELSEWHERE, (CREDENTIALS.username, CREDENTIALS.password))
+    assert requests[1] == (ELSEWHERE, (CREDENTIALS.username, CREDENTIALS.password))
 
 
-async def test_it_reads_a_circle_of_pages_for_ever() -> None:
+async def test_cycle() -> None:
+    """If the pages form a cycle, they are read for ever."""
     itself = page([1], next_page_url=page()["meta"]["url"])
-    async with vendors_client(lambda _: answer(itself)) as (add_ons, asked):
+    async with twilio_client(lambda _: answer(itself)) as (add_ons, requests):
         found = await add_ons(ADD_ON).extensions.list_async(limit=200)
-    assert len(found) == len(asked) == 200
+    assert len(found) == len(requests) == 200
 
 
-async def test_it_asks_for_whatever_stands_in_the_place_of_a_sid() -> None:
-    async with vendors_client(lambda _: answer({})) as (add_ons, asked):
+async def test_sid() -> None:
+    """A path in the place of a SID is requested."""
+    async with twilio_client(lambda _: answer({})) as (add_ons, requests):
         await add_ons("../../2010-04-01/Accounts").fetch_async()
-    assert "/../../2010-04-01/Accounts" in asked[0][0]
+    assert "/../../2010-04-01/Accounts" in requests[0][0]
 
 
-async def test_it_makes_an_object_with_holes_of_an_answer_of_the_wrong_shape() -> None:
-    async with vendors_client(lambda _: answer({"sid": 7})) as (add_ons, _):
+async def test_wrong_shape() -> None:
+    """A response of a wrong shape becomes an object with missing fields."""
+    async with twilio_client(lambda _: answer({"sid": 7})) as (add_ons, _):
         found = await add_ons(ADD_ON).fetch_async()
     assert (found.sid, found.friendly_name) == (7, None)

@@ -1,4 +1,4 @@
-"""The sandbox against Twilio's API description, driven by schemathesis."""
+"""Schemathesis checks the sandbox against Twilio's API description."""
 
 import asyncio
 import json
@@ -16,7 +16,7 @@ pytest.importorskip("schemathesis", reason="schemathesis is not installed")
 
 Description = dict[str, Any]
 
-# Parameters that it does not know Twilio ignores: https://www.twilio.com/docs/api/errors/20001
+# Twilio ignores unknown parameters: https://www.twilio.com/docs/api/errors/20001
 SETTINGS = """
 [generation]
 allow-extra-parameters = false
@@ -32,7 +32,7 @@ SIDS = {
 
 
 def strict(described: Description) -> Description:
-    """Require every field and no other, and describe errors, of which the file says nothing.
+    """Require every field, allow no other one, and describe errors, which the file omits.
 
     https://www.twilio.com/docs/usage/twilios-response#response-formats-exceptions
     """
@@ -63,8 +63,8 @@ def strict(described: Description) -> Description:
     return described
 
 
-def answerable(described: Description) -> Description:
-    """Let nothing be asked for but what is there: known SIDs, and first pages."""
+def existing(described: Description) -> Description:
+    """Request existing resources only: known SIDs, and first pages."""
     for path, item in described["paths"].items():
         get = item.get("get", {})
         get["parameters"] = [p for p in get.get("parameters", ()) if p["name"] not in POINTERS]
@@ -77,7 +77,7 @@ def answerable(described: Description) -> Description:
 
 
 def found(described: Description) -> Description:
-    """Allow a valid question for what is there no other answer than 200 and 401."""
+    """Allow only 200 and 401 for valid requests of existing resources."""
     for path, item in described["paths"].items():
         if path.startswith("/v1/AvailableAddOns"):
             for status in ("400", "404"):
@@ -100,19 +100,20 @@ def prepared(
 @pytest.mark.parametrize(
     ("changes", "options"),
     [
-        # Tokens come from the API: one that is made up is a string, as described, and refused.
+        # A made-up token is a string, as described, and is rejected.
         ([strict], ["--exclude-checks", "positive_data_acceptance"]),
-        ([strict, answerable], []),
-        ([strict, answerable, found], ["--mode", "positive"]),
+        ([strict, existing], []),
+        ([strict, existing, found], ["--mode", "positive"]),
     ],
-    ids=["anything", "what is there and what is not", "what is there"],
+    ids=["anything", "existing, any mode", "existing"],
 )
-async def test_the_sandbox_conforms_to_the_api_description(
+async def test_sandbox(
     description: Path,
     tmp_path: Path,
     changes: list[Callable[[Description], Description]],
     options: list[str],
 ) -> None:
+    """Requests generated from the description find no deviation of the sandbox."""
     file = prepared(description, tmp_path, changes)
     program = shutil.which("schemathesis", path=str(Path(sys.executable).parent))
     assert program is not None

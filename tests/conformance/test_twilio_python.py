@@ -1,4 +1,4 @@
-"""The sandbox against the vendor's own client, synchronous and asynchronous."""
+"""Twilio's own clients, synchronous and asynchronous, use the sandbox."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -9,29 +9,28 @@ from yarl import URL
 
 from marketplace_async.models import AvailableAddOn, Extension
 from marketplace_async.sandbox import Sandbox, builtin_catalog
-from marketplace_async.settings import CANONICAL_ORIGIN
 
-# Not typed, and so Any.
 rest = pytest.importorskip("twilio.rest", reason="twilio is not installed")
 sync_http = pytest.importorskip("twilio.http.http_client")
 async_http = pytest.importorskip("twilio.http.async_http_client")
 exceptions = pytest.importorskip("twilio.base.exceptions")
 
-# It authenticates in a way that aiohttp means to drop.
+# They authenticate in a way that aiohttp deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
+ORIGIN = URL("https://marketplace.twilio.com")
 ADD_ON_SID, EXTENSION_SID = "XB" + 32 * "a", "XF" + 32 * "a"
 
 
 def at(sandbox: Sandbox, url: str) -> str:
-    """Turn a URL of Twilio's into the sandbox's."""
-    asked = URL(url, encoded=True)
-    assert asked.origin() == CANONICAL_ORIGIN
-    return sandbox.url + asked.raw_path_qs
+    """Return the sandbox's URL for a URL of Twilio."""
+    requested = URL(url, encoded=True)
+    assert requested.origin() == ORIGIN
+    return sandbox.url + requested.raw_path_qs
 
 
 def pointed_at(sandbox: Sandbox, http: Any) -> Any:
-    """Let an HTTP client of the vendor's, sync or async, ask the sandbox in Twilio's place."""
+    """Send the requests of an HTTP client of Twilio to the sandbox."""
     request = http.request
 
     def request_of_sandbox(method: str, url: str, *args: Any, **kwargs: Any) -> Any:
@@ -48,7 +47,7 @@ def client(sandbox: Sandbox, http: Any) -> Any:
 
 @pytest.fixture
 async def sandbox() -> AsyncIterator[Sandbox]:
-    async with Sandbox(public_base_url=str(CANONICAL_ORIGIN)) as running:
+    async with Sandbox(public_base_url=str(ORIGIN)) as running:
         yield running
 
 
@@ -63,27 +62,27 @@ def synchronous(sandbox: Sandbox) -> Any:
     return client(sandbox, pointed_at(sandbox, sync_http.TwilioHttpClient()))
 
 
-def add_on(given: Any) -> AvailableAddOn:
-    assert given.url == f"{CANONICAL_ORIGIN}/v1/AvailableAddOns/{given.sid}"
-    assert given.links == {"extensions": f"{given.url}/Extensions"}
+def add_on(found: Any) -> AvailableAddOn:
+    assert found.url == f"{ORIGIN}/v1/AvailableAddOns/{found.sid}"
+    assert found.links == {"extensions": f"{found.url}/Extensions"}
     return AvailableAddOn(
-        given.sid,
-        given.friendly_name,
-        given.description,
-        given.pricing_type,
-        given.configuration_schema,
+        found.sid,
+        found.friendly_name,
+        found.description,
+        found.pricing_type,
+        found.configuration_schema,
     )
 
 
-def extension(given: Any) -> Extension:
-    parent = f"{CANONICAL_ORIGIN}/v1/AvailableAddOns/{given.available_add_on_sid}"
-    assert given.url == f"{parent}/Extensions/{given.sid}"
+def extension(found: Any) -> Extension:
+    parent = f"{ORIGIN}/v1/AvailableAddOns/{found.available_add_on_sid}"
+    assert found.url == f"{parent}/Extensions/{found.sid}"
     return Extension(
-        given.sid,
-        given.available_add_on_sid,
-        given.friendly_name,
-        given.product_name,
-        given.unique_name,
+        found.sid,
+        found.available_add_on_sid,
+        found.friendly_name,
+        found.product_name,
+        found.unique_name,
     )
 
 
@@ -92,9 +91,9 @@ PAGE_SIZES = [7, 50, 1000]
 
 
 @pytest.mark.parametrize("page_size", PAGE_SIZES)
-async def test_the_synchronous_client_pages_through_the_whole_catalogue(
-    synchronous: Any, page_size: int
-) -> None:
+async def test_stream(synchronous: Any, page_size: int) -> None:
+    """The synchronous client of Twilio lists the whole catalogue."""
+
     def read() -> Any:
         add_ons = synchronous.marketplace.v1.available_add_ons
         return [
@@ -106,9 +105,8 @@ async def test_the_synchronous_client_pages_through_the_whole_catalogue(
 
 
 @pytest.mark.parametrize("page_size", PAGE_SIZES)
-async def test_the_asynchronous_client_pages_through_the_whole_catalogue(
-    asynchronous: Any, page_size: int
-) -> None:
+async def test_stream_async(asynchronous: Any, page_size: int) -> None:
+    """The asynchronous client of Twilio lists the whole catalogue."""
     add_ons = asynchronous.marketplace.v1.available_add_ons
     read: list[Any] = []
     async for found in await add_ons.stream_async(page_size=page_size):
@@ -117,7 +115,9 @@ async def test_the_asynchronous_client_pages_through_the_whole_catalogue(
     assert read == EXPECTED
 
 
-async def test_the_synchronous_client_turns_pages_back(synchronous: Any) -> None:
+async def test_previous_pages(synchronous: Any) -> None:
+    """Previous pages are the pages of the way forward."""
+
     def read() -> list[list[str]]:
         page: Any = synchronous.marketplace.v1.available_add_ons.page(page_size=60)
         forward: list[Any] = [page]
@@ -133,7 +133,9 @@ async def test_the_synchronous_client_turns_pages_back(synchronous: Any) -> None
     assert len(await asyncio.to_thread(read)) == 2
 
 
-async def test_the_synchronous_client_fetches(synchronous: Any) -> None:
+async def test_fetch(synchronous: Any) -> None:
+    """The synchronous client fetches an Add-on and an Extension."""
+
     def read() -> Any:
         handle = synchronous.marketplace.v1.available_add_ons(ADD_ON_SID)
         return add_on(handle.fetch()), extension(handle.extensions(EXTENSION_SID).fetch())
@@ -142,7 +144,8 @@ async def test_the_synchronous_client_fetches(synchronous: Any) -> None:
     assert await asyncio.to_thread(read) == (entry.add_on, entry.extensions[0])
 
 
-async def test_the_asynchronous_client_fetches(asynchronous: Any) -> None:
+async def test_fetch_async(asynchronous: Any) -> None:
+    """The asynchronous client fetches an Add-on and an Extension."""
     handle = asynchronous.marketplace.v1.available_add_ons(ADD_ON_SID)
     entry = builtin_catalog()[ADD_ON_SID]
     assert add_on(await handle.fetch_async()) == entry.add_on
@@ -150,7 +153,8 @@ async def test_the_asynchronous_client_fetches(asynchronous: Any) -> None:
     assert extension(found) == entry.extensions[0]
 
 
-async def test_the_vendors_client_understands_the_errors(asynchronous: Any) -> None:
+async def test_errors(asynchronous: Any) -> None:
+    """Errors of the sandbox have the status and code that the client reads."""
     handle = asynchronous.marketplace.v1.available_add_ons("XB" + 32 * "0")
     with pytest.raises(exceptions.TwilioRestException) as caught:
         await handle.fetch_async()

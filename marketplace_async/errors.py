@@ -91,13 +91,10 @@ class MarketplaceError(Exception):
 
     method: str | None = None
     """The HTTP method of the request; ``None`` if the error concerns no request."""
-
     url: str | None = None
     """The URL of the request; ``None`` if the error concerns no request."""
-
     attempts: int = 0
     """The number of attempts before this error was raised."""
-
     not_retried: str | None = None
     """Why there was no further attempt, if the error is a retryable one."""
 

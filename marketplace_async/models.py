@@ -56,19 +56,14 @@ class Extension(_Model):
 
     sid: str
     """The SID of the Extension, ``XF`` and 32 hexadecimal digits."""
-
     available_add_on_sid: str
     """The SID of its Available Add-on, ``XB`` and 32 hexadecimal digits."""
-
     friendly_name: str | None = None
     """A name for people, such as ``Incoming Voice Call``."""
-
     product_name: str | None = None
     """The Twilio product, such as ``Programmable Voice``."""
-
     unique_name: str | None = None
     """A name for programs, such as ``voice-incoming``."""
-
     url: str | None = None
     """The absolute URL of this resource."""
 
@@ -82,22 +77,16 @@ class AvailableAddOn(_Model):
 
     sid: str
     """The SID of the Available Add-on, ``XB`` and 32 hexadecimal digits."""
-
     friendly_name: str | None = None
     """A name for people."""
-
     description: str | None = None
     """What the Add-on does, in a sentence or two."""
-
     pricing_type: str | None = None
     """How its use is charged, such as ``per minute``."""
-
     configuration_schema: Any = attrs.field(default=None, hash=False)
     """The JSON Schema of the configuration that is needed to install it, or any other JSON."""
-
     url: str | None = None
     """The absolute URL of this resource."""
-
     links: Mapping[str, str | None] | None = attrs.field(default=None, hash=False)
     """The URLs of related resources by name, such as ``extensions``."""
 
@@ -111,21 +100,15 @@ class PageMeta(_Model):
 
     page: int | None = None
     """The index of this page, from 0."""
-
     page_size: int | None = None
     """The requested number of items, 1 to 1000; the page may hold fewer."""
-
     first_page_url: str | None = None
     """The absolute URL of the first page."""
-
     previous_page_url: str | None = None
     """The absolute URL of the previous page; ``None`` on the first page."""
-
     url: str | None = None
     """The absolute URL of this page."""
-
     next_page_url: str | None = None
     """The absolute URL of the next page; ``None`` on the last page."""
-
     key: str | None = None
     """The name of the field of the response that holds the items."""

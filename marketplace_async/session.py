@@ -112,7 +112,7 @@ def _trace_configs(value: Sequence[aiohttp.TraceConfig]) -> tuple[aiohttp.TraceC
     return tuple(value)
 
 
-@attrs.frozen(kw_only=True, repr=False)
+@attrs.frozen(kw_only=True)
 class _Settings:
     """The checked arguments of `open_session`."""
 
@@ -125,7 +125,8 @@ class _Settings:
     http: aiohttp.ClientSession | None = attrs.field(
         validator=_of_type(aiohttp.ClientSession, NoneType)
     )
-    proxy: str | None = attrs.field(validator=_of_type(str, NoneType))
+    # The URL of a proxy may hold a password.
+    proxy: str | None = attrs.field(validator=_of_type(str, NoneType), repr=False)
     trace_configs: tuple[aiohttp.TraceConfig, ...] = attrs.field(converter=_trace_configs)
     on_retry: Callable[[RetryEvent], object] | None = attrs.field()
 

@@ -1,4 +1,4 @@
-"""What all tests share."""
+"""Settings, plugins and fixtures of all tests."""
 
 import json
 import os
@@ -17,14 +17,14 @@ pytest_plugins = ["documentation", "leaks", "marketplace_async.testing", "partia
 
 
 def pytest_configure() -> None:
-    # A shell starts what it runs in the background deaf to Ctrl-C, and so would be each process
-    # that is started here to see what it does at Ctrl-C.
+    # A shell starts background jobs with SIGINT ignored. The processes that tests start and
+    # interrupt would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
 def api_description() -> Any:
-    """Twilio's own description of the API, an OpenAPI document."""
+    """Twilio's description of the API, an OpenAPI document."""
     path = os.environ.get("MARKETPLACE_API_DESCRIPTION")
     if not path:
         pytest.skip("MARKETPLACE_API_DESCRIPTION does not name Twilio's description of the API")

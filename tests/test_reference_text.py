@@ -1,4 +1,4 @@
-"""Twilio's page about Extensions, sentence by sentence and with its own sample, from end to end.
+"""Twilio's page on Extensions: its samples and statements, from end to end.
 
 https://www.twilio.com/docs/marketplace/api/available-add-ons/extensions-subresource
 """
@@ -7,20 +7,17 @@ import json
 from collections.abc import AsyncIterator
 from typing import Any
 
-import attrs
 import pytest
 from scripted_api import Answer, ScriptedApi
 
 from marketplace_async import (
     Extension,
-    InvalidSidError,
     MarketplaceSession,
     NotFoundError,
     Page,
     PageMeta,
     open_session,
 )
-from marketplace_async.conversion import converter
 from marketplace_async.sandbox import Catalog, Sandbox
 
 ADD_ON = "XBaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
@@ -47,19 +44,13 @@ LISTED: dict[str, Any] = {
         "key": "extensions",
     },
 }
-MODEL = Extension(
-    sid=EXTENSION,
-    available_add_on_sid=ADD_ON,
-    friendly_name="Incoming Voice Call",
-    product_name="Programmable Voice",
-    unique_name="voice-incoming",
-    url=f"{LISTING}/{EXTENSION}",
-)
+MODEL = Extension(**FETCHED)
+META = PageMeta(**LISTED["meta"])
 
 
 @pytest.fixture
 async def sandbox() -> AsyncIterator[Sandbox]:
-    """A server that holds the sample alone and gives it under Twilio's own address."""
+    """A server that has only the sample, under Twilio's own address."""
     catalog = Catalog.from_json({"available_add_ons": [{"sid": ADD_ON, "extensions": [FETCHED]}]})
     async with Sandbox(catalog, public_base_url="https://marketplace.twilio.com") as sandbox:
         yield sandbox
@@ -71,91 +62,42 @@ async def session(sandbox: Sandbox) -> AsyncIterator[MarketplaceSession]:
         yield session
 
 
-async def test_the_sample_is_fetched(session: MarketplaceSession, sandbox: Sandbox) -> None:
-    assert await session.available_add_ons(ADD_ON).extensions(EXTENSION).fetch() == MODEL
-    (request,) = sandbox.requests
-    assert (request.method, str(request.url)) == (
-        "GET",
-        f"/v1/AvailableAddOns/{ADD_ON}/Extensions/{EXTENSION}",
-    )
-
-
-async def test_the_sample_is_listed(session: MarketplaceSession, sandbox: Sandbox) -> None:
-    listing = session.available_add_ons(ADD_ON).extensions.list(limit=20)
-    assert [extension.sid async for extension in listing] == [EXTENSION]
-    (request,) = sandbox.requests
-    assert (request.method, request.path) == ("GET", f"/v1/AvailableAddOns/{ADD_ON}/Extensions")
-    assert dict(request.query) == {"PageSize": "20"}
-
-
-async def test_by_default_a_page_has_50_items_and_all_of_its_meta(
-    session: MarketplaceSession,
-) -> None:
-    pages = [page async for page in session.available_add_ons(ADD_ON).extensions.list().pages()]
-    assert pages == [Page((MODEL,), PageMeta(**LISTED["meta"]))]
-
-
-async def test_models_go_back_to_the_json_of_the_sample(session: MarketplaceSession) -> None:
+async def test_examples(session: MarketplaceSession, sandbox: Sandbox) -> None:
+    """The two examples of the page, fetch and list, send its requests and return its sample."""
     extensions = session.available_add_ons(ADD_ON).extensions
-    assert converter.unstructure(await extensions(EXTENSION).fetch()) == FETCHED
-    page = await anext(aiter(extensions.list().pages()))
-    assert converter.unstructure(page.items) == LISTED["extensions"]
-    assert converter.unstructure(page.meta) == LISTED["meta"]
+    assert await extensions(EXTENSION).fetch() == MODEL
+    assert [extension.sid async for extension in extensions.list(limit=20)] == [EXTENSION]
+    path = f"/v1/AvailableAddOns/{ADD_ON}/Extensions"
+    assert [(request.method, str(request.url)) for request in sandbox.requests] == [
+        ("GET", f"{path}/{EXTENSION}"),
+        ("GET", f"{path}?PageSize=20"),
+    ]
+    assert [page.meta async for page in extensions.list().pages()] == [META]
 
 
-async def test_the_samples_as_they_stand_there_are_understood() -> None:
+async def test_samples() -> None:
+    """The sample responses become models with the same fields, and the same JSON again."""
     answers = (Answer(json.dumps(sample, indent=2).encode()) for sample in (FETCHED, LISTED))
     async with ScriptedApi(*answers) as api, api.session() as session:
         extensions = session.available_add_ons(ADD_ON).extensions
-        assert await extensions(EXTENSION).fetch() == MODEL
-        assert await extensions.list(limit=20).to_list() == [MODEL]
-    assert [str(request.url) for request in api.requests] == [
-        f"{LISTING}/{EXTENSION}",
-        f"{LISTING}?PageSize=20",
-    ]
-
-
-def test_every_property_of_the_page_is_a_field_with_its_own_name() -> None:
-    assert [field.name for field in attrs.fields(Extension)] == [*FETCHED]
-    assert [field.name for field in attrs.fields(PageMeta)] == [*LISTED["meta"]]
-
-
-@pytest.mark.parametrize("digits", ["0123456789abcdefABCDEF0123456789", "f" * 32])
-async def test_a_sid_has_two_letters_and_32_hexadecimal_digits(
-    digits: str, session: MarketplaceSession
-) -> None:
-    handle = session.available_add_ons("XB" + digits).extensions("XF" + digits)
-    assert (handle.available_add_on_sid, handle.sid) == ("XB" + digits, "XF" + digits)
-    for given in ("XB" + digits[1:], "XB" + digits + "0", "XB" + digits[1:] + "g"):
-        with pytest.raises(InvalidSidError, match=r"\^XB\[0-9a-fA-F\]\{32\}\$"):
-            session.available_add_ons(given)
-        with pytest.raises(InvalidSidError, match=r"\^XF\[0-9a-fA-F\]\{32\}\$"):
-            session.available_add_ons(ADD_ON).extensions(given.replace("XB", "XF"))
+        assert (await extensions(EXTENSION).fetch()).to_dict() == FETCHED
+        (page,) = [page async for page in extensions.list().pages()]
+    assert page == Page((MODEL,), META)
+    assert page.meta.to_dict() == LISTED["meta"]
 
 
 @pytest.mark.parametrize("page_size", [1, 1000])
-async def test_a_page_may_have_from_1_to_1000_items(
-    page_size: int, session: MarketplaceSession, sandbox: Sandbox
-) -> None:
-    listing = session.available_add_ons(ADD_ON).extensions.list(page_size=page_size)
-    assert await listing.to_list() == [MODEL]
+async def test_page_size(page_size: int, session: MarketplaceSession, sandbox: Sandbox) -> None:
+    """A page can have from 1 to 1000 items."""
+    extensions = session.available_add_ons(ADD_ON).extensions
+    assert await extensions.list(page_size=page_size) == [MODEL]
     assert dict(sandbox.requests[0].query) == {"PageSize": str(page_size)}
     for outside in (0, 1001):
-        with pytest.raises(ValueError, match="page_size must be 1 to 1000"):
-            session.available_add_ons(ADD_ON).extensions.list(page_size=outside)
+        with pytest.raises(ValueError, match="page_size"):
+            extensions.list(page_size=outside)
 
 
-async def test_listings_that_are_not_accessible_are_not_found(session: MarketplaceSession) -> None:
+async def test_not_accessible(session: MarketplaceSession) -> None:
+    """If a listing is not accessible, it is not found."""
     with pytest.raises(NotFoundError):
-        await session.available_add_ons("XB" + 32 * "0").extensions.list().to_list()
-
-
-async def test_the_sample_is_the_first_of_the_sandbox_that_comes_without_a_catalogue() -> None:
-    async with (
-        Sandbox(public_base_url="https://marketplace.twilio.com") as sandbox,
-        open_session(sandbox.credentials, base_url=sandbox.url) as session,
-    ):
-        add_on = await session.available_add_ons.list().first()
-        assert add_on
-        assert add_on.sid == ADD_ON
-        assert await session.available_add_ons(add_on.sid).extensions.list().first() == MODEL
+        await session.available_add_ons("XB" + 32 * "0").extensions.list()

@@ -1,23 +1,22 @@
-"""Credentials go into one header of each request, and show nowhere else.
+"""Credentials are sent in one header of each request and are shown nowhere.
 
-The tests of faults run with the same look-out, the fixture ``nothing_leaks``.
+The tests of faults use the same checks, with the fixture ``nothing_leaks``.
 """
 
 import asyncio
-import base64
-import contextlib
-import copy
-import json
+import os
 import pickle
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import aiohttp
 import pytest
-from leaks import SECRETS, secrets_in, texts_of
+from leaks import SECRETS, chain, secrets_in, texts_of
 from wire import (
     ADD_ON,
+    CLOSE,
     CREDENTIALS,
     EXTENSION,
     STALL,
@@ -31,7 +30,6 @@ from wire import (
     failure,
     fetch,
     page,
-    quick,
 )
 
 from marketplace_async import (
@@ -39,183 +37,175 @@ from marketplace_async import (
     ConnectionFailedError,
     Credentials,
     MarketplaceError,
-    MissingCredentialsError,
-    RetryEvent,
     RetryPolicy,
     Timeout,
     open_session,
 )
 
 HEALTHY = answer(extension())
+AUTHORIZATION = aiohttp.encode_basic_auth(CREDENTIALS.username, CREDENTIALS.password)
 
 
-# The look-out itself
+def shown(error: BaseException) -> Iterator[str]:
+    """Yield what a log or an error tracker shows: texts, and tracebacks with local variables."""
+    for link in chain(error, set()):
+        yield from (str(link), repr(link), repr(vars(link)))
+        report = traceback.TracebackException.from_exception(link, capture_locals=True)
+        yield "".join(report.format())
 
 
-def fail_plainly(secret: str) -> None:
-    raise ValueError(secret)
+def assert_hidden(error: BaseException) -> None:
+    for text in shown(error):
+        assert not secrets_in(text), text
 
 
-def fail_with_an_attribute(secret: str) -> None:
-    failure = ValueError("no")
-    failure.secret = secret  # type: ignore[attr-defined]  # as some libraries do
-    raise failure
+# The checks themselves
 
 
-def fail_because(secret: str) -> None:
-    try:
-        fail_plainly(secret)
-    except ValueError as error:
-        raise RuntimeError("no") from error
-
-
-def fail_quietly_because(secret: str) -> None:
-    try:
-        fail_plainly(secret)
-    except ValueError:
-        raise RuntimeError("no") from None
-
-
-@pytest.mark.parametrize("secret", SECRETS)
-@pytest.mark.parametrize(
-    "fail", [fail_plainly, fail_with_an_attribute, fail_because, fail_quietly_because]
-)
-def test_the_look_out_finds_a_secret_in_an_exception(
-    fail: Callable[[str], None], secret: str
-) -> None:
-    with pytest.raises((ValueError, RuntimeError)) as caught:
-        fail(f"<{secret}>")
+@pytest.mark.parametrize("number", range(len(SECRETS)))
+@pytest.mark.parametrize("place", ["argument", "attribute", "cause", "context", "local"])
+def test_check(place: str, number: int) -> None:
+    """The checks find a secret wherever an exception shows it."""
+    with pytest.raises(RuntimeError) as caught:
+        exec(  # noqa: S102  # as foreign code: locals of test modules are not searched
+            {
+                "argument": "raise RuntimeError(secret())",
+                "attribute": "e = RuntimeError(); e.secret = secret(); raise e",
+                "cause": "raise RuntimeError from ValueError(secret())",
+                "context": "try: raise ValueError(secret())\nexcept ValueError: raise RuntimeError",
+                "local": "text = secret(); raise RuntimeError",
+            }[place],
+            {"secret": lambda: SECRETS[number]},
+            {},
+        )
     assert any(secrets_in(text) for _, text in texts_of(caught.value))
+    assert any(map(secrets_in, shown(caught.value)))
 
 
-async def test_the_look_out_finds_the_header_that_aiohttp_shows() -> None:
-    header = {"Authorization": aiohttp.encode_basic_auth(*vars_of(CREDENTIALS))}
-    async with (
-        Wire(answers_in_turn(b"no HTTP\r\n\r\n", b"no HTTP\r\n\r\n")) as wire,
-        aiohttp.ClientSession(headers=header) as http,
-    ):
-        with pytest.raises(aiohttp.ClientResponseError) as caught:
-            await http.get(wire.url)
-    places = {place for place, text in texts_of(caught.value) if secrets_in(text)}
-    assert "repr of ClientResponseError" in places
-    assert any(place.startswith("local headers of ClientSession") for place in places)
+# Sending
 
 
-def vars_of(credentials: Credentials) -> tuple[str, str]:
-    return credentials.username, credentials.password
-
-
-# What is sent
-
-
-async def test_each_request_carries_the_credentials_in_its_header_and_nowhere_else() -> None:
+async def test_one_header() -> None:
+    """Each request has the credentials in its Authorization header and nowhere else."""
     async with (
         Wire(lambda request: answer(page([1]) if "?" in request.target else extension())) as wire,
         wire.session() as session,
     ):
         await fetch(session)
-        await session.available_add_ons(ADD_ON).extensions.list(limit=1).to_list()
-    expected = aiohttp.encode_basic_auth(*vars_of(CREDENTIALS))
+        await session.available_add_ons(ADD_ON).extensions.list(limit=1)
     for request in wire.requests:
         headers = dict(request.headers)
-        assert headers.pop("authorization") == expected
+        assert headers.pop("authorization") == AUTHORIZATION
         assert not secrets_in(request.target)
         assert not secrets_in(str(headers))
 
 
-async def test_a_shared_pool_sends_the_credentials_to_nobody_else() -> None:
-    async with (
-        Wire(lambda _: answer({})) as other,
-        Wire(answers_in_turn(HEALTHY)) as wire,
-        aiohttp.ClientSession() as http,
-        wire.session(http=http) as session,
-    ):
-        await fetch(session)
-        async with http.get(other.url) as response:
-            await response.read()
-        assert "authorization" in wire.requests[0].headers
-        assert "authorization" not in other.requests[0].headers
-        assert not secrets_in(repr(http.headers))
+# Objects and construction
 
 
-# What is shown
-
-
-async def test_no_object_of_the_library_shows_them() -> None:
+async def test_objects() -> None:
+    """No object of the library shows the credentials."""
     async with Wire(lambda _: answer(page([1]))) as wire:
         limiter = AdaptiveLimiter()
         session = wire.session(limiter=limiter)
-        handles = session.available_add_ons(ADD_ON)
-        pager = handles.extensions.list(limit=1)
+        handle = session.available_add_ons(ADD_ON)
+        pager = handle.extensions.list(limit=1)
         fan_out = session.extensions_across([ADD_ON])
-        shown: list[object] = [CREDENTIALS, Timeout(), RetryPolicy(), session]
+        objects: list[object] = [CREDENTIALS, Timeout(), RetryPolicy(), limiter, session, fan_out]
+        objects += [session.available_add_ons, handle, handle.extensions, pager, pager.pages()]
         async with session, fan_out:
-            shown += [session, limiter, limiter.statistics(), session.available_add_ons, handles]
-            shown += [handles.extensions, handles.extensions(EXTENSION), pager, pager.pages()]
-            shown += [page async for page in pager.pages()]
-            shown += [fan_out, *[outcome async for outcome in fan_out]]
-        shown += [session]
-    for value in shown:
-        for text in (repr(value), str(value), f"{value!a}", f"{value}"):
-            assert not secrets_in(text)
-            assert text
+            objects += [handle.extensions(EXTENSION), limiter.statistics(), session.statistics()]
+            objects += [page async for page in pager.pages()]
+            objects += [outcome async for outcome in fan_out]
+            for value in objects:
+                for text in (repr(value), str(value), f"{value}"):
+                    assert text
+                    assert not secrets_in(text)
 
 
-def test_what_holds_credentials_cannot_be_pickled_by_accident() -> None:
-    session = open_session(CREDENTIALS)
-    handle = session.available_add_ons(ADD_ON)
-    for value in (session, handle, handle.extensions, handle.extensions.list()):
-        with pytest.raises(TypeError, match="credentials"):
-            pickle.dumps(value)
-        with pytest.raises(TypeError, match="credentials"):
-            copy.deepcopy(value)
-
-
-def test_settings_can_be_pickled_and_credentials_hold_the_password_then() -> None:
-    for value in (Timeout(total=7), RetryPolicy(attempts=7), CREDENTIALS):
-        assert pickle.loads(pickle.dumps(value)) == value  # noqa: S301  # made on this line
-
-
-REFUSED: dict[str, Callable[[str], object]] = {
-    "a line end": lambda secret: Credentials("SK1", secret + "\n"),
-    "a colon": lambda secret: Credentials("SK1:" + secret, "x"),
-    "NUL": lambda secret: Credentials(secret + "\x00", "x"),
-    "bytes": lambda secret: Credentials("SK1", cast("str", secret.encode())),
-    "a list": lambda secret: Credentials("SK1", cast("str", [secret])),
-    "no user name": lambda secret: Credentials("", secret),
-    "a bad environment": lambda secret: Credentials.from_env(
-        {"TWILIO_API_KEY": "a:b", "TWILIO_API_SECRET": secret}
-    ),
-    "half an environment": lambda secret: Credentials.from_env({"TWILIO_API_SECRET": secret}),
-    "a base URL": lambda secret: open_session(
-        CREDENTIALS, base_url=f"https://SK1:{secret}@localhost"
-    ),
-    "no base URL": lambda secret: open_session(CREDENTIALS, base_url=f"https://{secret}@"),
+CONSTRUCTIONS: dict[str, Callable[[], object]] = {
+    "line end": lambda: Credentials("SK1", CREDENTIALS.password + "\n"),
+    "colon": lambda: Credentials("SK1:" + CREDENTIALS.password, "x"),
+    "NUL": lambda: Credentials(CREDENTIALS.password + "\x00", "x"),
+    "list": lambda: Credentials("SK1", [CREDENTIALS.password]),  # type: ignore[arg-type]
+    "no user name": lambda: Credentials("", CREDENTIALS.password),
+    "swapped": lambda: Credentials(CREDENTIALS.password, CREDENTIALS.username),
+    "tuple": lambda: open_session(("SK1", CREDENTIALS.password)),  # type: ignore[arg-type]
+    "wrong timeout": lambda: open_session(CREDENTIALS, timeout=0),
+    "wrong region": lambda: open_session(CREDENTIALS, region="."),
+    "base URL": lambda: open_session(base_url=f"https://SK1:{CREDENTIALS.password}@localhost"),
+    "no origin": lambda: open_session(CREDENTIALS, base_url=f"https://a/{CREDENTIALS.password}"),
+    "proxy": lambda: open_session(CREDENTIALS, proxy=f"ftp://SK1:{CREDENTIALS.password}@localhost"),
 }
 
 
-@pytest.mark.parametrize("given", REFUSED)
-def test_what_is_refused_as_a_setting_is_not_shown(given: str) -> None:
-    with pytest.raises((ValueError, TypeError, MissingCredentialsError)) as caught:
-        REFUSED[given](CREDENTIALS.password)
-    assert not secrets_in(str(caught.value))
-    assert not secrets_in(repr(caught.value))
+@pytest.mark.parametrize("construct", CONSTRUCTIONS.values(), ids=CONSTRUCTIONS)
+def test_construction(construct: Callable[[], object]) -> None:
+    """If an argument is rejected, neither the error nor a local variable shows a secret."""
+    with pytest.raises((ValueError, TypeError)) as caught:
+        construct()
+    assert_hidden(caught.value)
 
 
-@pytest.mark.parametrize("password", ["pässwörd", "密码", "pass word", "€", "a" * 5000])
-async def test_a_password_of_any_printable_characters_is_sent(password: str) -> None:
-    credentials = Credentials("SK1", password)
-    async with Wire(answers_in_turn(HEALTHY)) as wire:
-        async with open_session(credentials, base_url=wire.url) as session:
-            await fetch(session)
-        assert wire.requests[0].headers["authorization"].startswith("Basic ")
+@pytest.mark.parametrize("get", [Credentials.from_env, open_session])
+@pytest.mark.parametrize("change", ["missing", "line end", "swapped"])
+def test_environment(
+    change: str, get: Callable[[], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If the credentials in the environment are wrong, no variable of it is shown."""
+    monkeypatch.setenv("OTHER_SECRET", SECRETS[1])
+    monkeypatch.delenv("TWILIO_API_SECRET", raising=False)
+    monkeypatch.setenv("TWILIO_API_KEY", CREDENTIALS.username)
+    if change == "line end":
+        monkeypatch.setenv("TWILIO_API_SECRET", CREDENTIALS.password + "\n")
+    elif change == "swapped":
+        monkeypatch.setenv("TWILIO_API_KEY", CREDENTIALS.password)
+        monkeypatch.setenv("TWILIO_API_SECRET", CREDENTIALS.username)
+    with pytest.raises((ValueError, MarketplaceError), match="TWILIO_API_SECRET") as caught:
+        get()
+    assert_hidden(caught.value)
+    assert not any("OTHER_SECRET" in text for text in shown(caught.value))
+    assert "OTHER_SECRET" in os.environ
 
 
-# What goes through callbacks of the caller
+# Calls
+
+
+CALLS: dict[str, tuple[Answer, dict[str, Any]]] = {
+    "rejected": (error(401), {}),
+    "server error": (error(503), {}),
+    "no HTTP": (b"no HTTP\r\n\r\n", {}),
+    "no JSON": (answer(b"<html>"), {}),
+    "cut": ((HEALTHY[:-9], CLOSE), {}),
+    "timeout": ((STALL,), {"timeout": Timeout(total=0.1, attempt=0.04)}),
+}
 
 
 @pytest.mark.usefixtures("nothing_leaks")
-async def test_tracing_sees_the_header_but_does_not_show_it() -> None:
+@pytest.mark.parametrize(("response", "settings"), CALLS.values(), ids=CALLS)
+async def test_failed_call(response: Answer, settings: dict[str, Any]) -> None:
+    """If a call fails, no exception, log or local variable shows the credentials."""
+    async with Wire(lambda _: response) as wire, wire.session(**settings) as session:
+        assert_hidden(await failure(session))
+
+
+@pytest.mark.usefixtures("nothing_leaks")
+async def test_cancelled_call() -> None:
+    """If a call is cancelled at any point, no local variable shows the credentials."""
+    async with Wire(lambda _: (STALL,)) as wire, wire.session() as session:
+        for rounds in range(0, 40, 3):
+            call = asyncio.create_task(fetch(session))
+            for _ in range(rounds):
+                await asyncio.sleep(0)
+            call.cancel()
+            with pytest.raises(asyncio.CancelledError) as caught:
+                await call
+            assert_hidden(caught.value)
+
+
+@pytest.mark.usefixtures("nothing_leaks")
+async def test_tracing() -> None:
+    """A trace gets the header, but neither it nor an exception shows the value."""
     seen: list[Any] = []
 
     async def see(_: aiohttp.ClientSession, __: SimpleNamespace, params: Any) -> None:
@@ -235,71 +225,11 @@ async def test_tracing_sees_the_header_but_does_not_show_it() -> None:
     assert {"TraceRequestStartParams", "TraceRequestExceptionParams"} <= names
     for params in seen:
         assert not secrets_in(repr(params))
-        for place, text in texts_of(getattr(params, "exception", ValueError())):
-            assert not secrets_in(text), place
-    assert seen[0].headers["Authorization"] == aiohttp.encode_basic_auth(*vars_of(CREDENTIALS))
+        assert_hidden(getattr(params, "exception", ValueError()))
+    assert seen[0].headers["Authorization"] == AUTHORIZATION
 
 
-class BrokenError(Exception):
-    """What a callback of the caller raises."""
-
-
-@pytest.mark.usefixtures("nothing_leaks")
-async def test_an_exception_of_a_callback_comes_out_as_it_is_and_shows_nothing() -> None:
-    async def fail(*_: object) -> None:
-        raise BrokenError
-
-    def fail_at_once(_: RetryEvent) -> None:
-        raise BrokenError
-
-    tracing = aiohttp.TraceConfig()
-    tracing.on_request_headers_sent.append(fail)
-    settings: list[dict[str, Any]] = [
-        {"trace_configs": [tracing]},
-        {"on_retry": fail_at_once},
-        {"limiter": contextlib.AsyncExitStack()},
-    ]
-    settings[2]["limiter"].push_async_callback(fail)
-    async with Wire(lambda _: error(503)) as wire:
-        for setting in settings:
-            async with wire.session(**setting) as session:
-                with pytest.raises(BrokenError):
-                    await fetch(session)
-
-
-@pytest.mark.usefixtures("nothing_leaks")
-async def test_a_cancelled_call_shows_nothing_of_its_request() -> None:
-    async with Wire(lambda _: (STALL,)) as wire, wire.session() as session:
-        for rounds in range(0, 40, 3):
-            call = asyncio.create_task(fetch(session))
-            for _ in range(rounds):
-                await asyncio.sleep(0)
-            call.cancel()
-            with pytest.raises(asyncio.CancelledError) as caught:
-                await call
-            for place, text in texts_of(caught.value):
-                assert not secrets_in(text), place
-
-
-# What a server sends back
-
-
-@pytest.mark.usefixtures("nothing_leaks")
-@pytest.mark.parametrize("status", [400, 401, 500])
-async def test_a_server_that_sends_back_what_it_was_sent_does_not_make_errors_show_it(
-    status: int,
-) -> None:
-    def respond(request: Request) -> Answer:
-        told = f"{request.headers}, {CREDENTIALS.password}"
-        return answer({"message": told, "more_info": told, "params": {"told": told}}, status)
-
-    async with Wire(respond) as wire, wire.session(retry=quick(2)) as session:
-        assert "user-agent" in str(await failure(session))
-
-
-BASIC_TOKEN = (
-    base64.b64encode(f"{CREDENTIALS.username}:{CREDENTIALS.password}".encode()).decode().rstrip("=")
-)
+# Servers that echo
 
 
 def authorization(request: Request) -> str:
@@ -307,41 +237,22 @@ def authorization(request: Request) -> str:
 
 
 ECHOES: dict[str, Callable[[Request], Answer]] = {
-    "escaped padding": lambda request: answer(
-        json.dumps({"message": authorization(request)}).replace("=", "\\u003d").encode(), 400
+    "message": lambda request: answer(
+        {"message": f"{request.headers} {CREDENTIALS.password}"}, 400
     ),
-    "escaped slash": lambda _: answer(
-        json.dumps({"message": CREDENTIALS.password}).replace("/", r"\/").encode(), 400
-    ),
-    "the beginning": lambda request: answer(
-        json.dumps({"message": f"cut short: {authorization(request)[:80]}"}).encode(), 400
-    ),
-    "beginnings in text": lambda _: answer(
-        f"{CREDENTIALS.password[:-1]} {CREDENTIALS.password[:9]}".encode(), 400
-    ),
-    "behind what is shown": lambda _: answer(
-        b"x" * (2_000 - 12) + CREDENTIALS.password.encode(), 400
-    ),
-    "Location": lambda _: answer(b"", 302, Location=f"https://x/?u={CREDENTIALS.password}"),
-    "request id": lambda request: answer(b"", 500, Twilio_Request_Id=authorization(request)),
-    "encoding": lambda request: answer(b"", Content_Encoding=authorization(request)),
-    "page URL": lambda request: answer(
-        page([1], f"https://x/?u={CREDENTIALS.password}&t={authorization(request)}")
-    ),
-    "not HTTP": lambda request: b"GOT " + authorization(request).encode() + b"\r\n\r\n",
+    "params": lambda request: answer({"params": {"a": authorization(request)}}, 400),
+    "more_info": lambda _: answer({"more_info": f"https://a/{CREDENTIALS.password}"}, 401),
+    "text": lambda request: answer(f"GET {authorization(request)}".encode(), 500),
+    "item": lambda _: answer({**page([1]), "extensions": [{"sid": 1, "a": CREDENTIALS.password}]}),
 }
 
 
+@pytest.mark.usefixtures("nothing_leaks")
 @pytest.mark.parametrize("respond", ECHOES.values(), ids=ECHOES)
-async def test_whatever_way_a_server_sends_it_back_errors_do_not_show_it(
-    respond: Callable[[Request], Answer],
-) -> None:
+async def test_echo(respond: Callable[[Request], Answer]) -> None:
+    """If a server echoes the credentials, errors do not show them."""
     async with Wire(respond) as wire, wire.session(retry=RetryPolicy.off()) as session:
         with pytest.raises(MarketplaceError) as caught:
-            await session.available_add_ons(ADD_ON).extensions.list().to_list()
-    error = caught.value
-    assert "..." in repr((error.args, vars(error)))
-    for shown in (str(error), repr(error), repr(vars(error)), pickle.dumps(error, 0).decode()):
-        assert not secrets_in(shown)
-        assert BASIC_TOKEN[:8] not in shown
-        assert CREDENTIALS.password[:8] not in shown
+            await session.available_add_ons(ADD_ON).extensions.list()
+    assert_hidden(caught.value)
+    assert not secrets_in(pickle.dumps(caught.value, 0).decode("latin-1"))

@@ -1,7 +1,7 @@
-"""aioresponses, mended for aiohttp 3.14.
+"""aioresponses, repaired for aiohttp 3.14.
 
-`aioresponses` 0.7.9 makes responses without the ``stream_writer`` that aiohttp now asks for.
-`test_requests.py` has a test that fails as soon as it does, and then this module can go.
+`aioresponses` 0.7.9 omits aiohttp's argument ``stream_writer``. When `test_requests.py` finds that
+a newer one does not, this module can be deleted.
 """
 
 from collections.abc import Generator
@@ -22,6 +22,6 @@ class _Response(ClientResponse):
 
 @contextmanager
 def mocked_responses() -> Generator[aioresponses]:
-    """Answer the requests of all aiohttp sessions as the `aioresponses` that is given says."""
+    """Replace the responses of all aiohttp sessions by those of the yielded `aioresponses`."""
     with mock.patch("aioresponses.core.ClientResponse", _Response), aioresponses() as mocked:
         yield mocked

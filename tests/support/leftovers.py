@@ -1,4 +1,4 @@
-"""Tests of what starts tasks: nothing of it may be left, and nothing complained about."""
+"""Checks that a test leaves no task, and nothing for the event loop to log."""
 
 import asyncio
 import functools
@@ -8,35 +8,30 @@ from typing import Any, ParamSpec
 
 from virtual_time import in_virtual_time
 
-__all__ = ["all_blocked", "leaves_nothing"]
-
 P = ParamSpec("P")
 
 
 async def all_blocked() -> None:
-    """Wait until every other task waits for something; in virtual time this is exact."""
+    """Wait in virtual time until every other task waits for an event or a later time."""
     await asyncio.sleep(1)
 
 
 def leaves_nothing(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
-    """Run an async test in virtual time; it must leave no task, and nothing for the loop to log."""
+    """Run an async test in virtual time; fail if it leaves a task or an error to log."""
 
     @in_virtual_time
     @functools.wraps(test)
     async def run(*args: P.args, **kwargs: P.kwargs) -> None:
-        complaints: list[dict[str, Any]] = []
-        asyncio.get_running_loop().set_exception_handler(
-            lambda _, complaint: complaints.append(complaint)
-        )
-        gc.freeze()  # what is older is not looked at each time
+        errors: list[dict[str, Any]] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, error: errors.append(error))
+        gc.freeze()  # older objects are not searched each time
         try:
             await test(*args, **kwargs)
             await all_blocked()
-            # Before garbage is collected: what is dropped must end without.
             assert asyncio.all_tasks() == {asyncio.current_task()}
-            gc.collect()
+            gc.collect()  # reports exceptions that were never retrieved
             await all_blocked()
-            assert complaints == []
+            assert errors == []
         finally:
             gc.unfreeze()
 

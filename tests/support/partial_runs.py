@@ -1,14 +1,11 @@
-"""A pytest plugin: a part of the tests is not expected to cover everything."""
+"""A pytest plugin: a run of some tests is not expected to cover everything."""
 
 import pytest
 
-__all__: list[str] = []
-
 
 def pytest_configure(config: pytest.Config) -> None:
-    whole_run = config.args_source is config.ArgsSource.TESTPATHS
-    part = not whole_run or config.option.keyword or config.option.markexpr
-    if part and (measuring := config.pluginmanager.get_plugin("_cov")):
-        # pytest-cov then neither reports nor expects anything.
+    is_whole = config.args_source is config.ArgsSource.TESTPATHS
+    is_part = not is_whole or config.option.keyword or config.option.markexpr
+    if is_part and (measuring := config.pluginmanager.get_plugin("_cov")):
         measuring.options.cov_report = {}
         measuring.options.cov_fail_under = None

@@ -1,6 +1,6 @@
-"""Answers in place of a server, after exact times: it has no sockets and runs in virtual time.
+"""Scripted responses after exact times, without sockets, for tests in virtual time.
 
-What concerns sockets is tested against a `Sandbox` or a `Wire`.
+Tests that need sockets use a `Sandbox` or a `Wire`.
 """
 
 import asyncio
@@ -9,10 +9,11 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from types import MappingProxyType, TracebackType
+from types import MappingProxyType
 from typing import Any
 
 import attrs
+import pytest
 from aioresponses import CallbackResult
 from aioresponses_shim import mocked_responses
 from multidict import CIMultiDict
@@ -27,21 +28,6 @@ from marketplace_async import (
     open_session,
 )
 
-__all__ = [
-    "ADD_ON",
-    "CREDENTIALS",
-    "EXTENSION",
-    "FOUND",
-    "NEVER",
-    "Answer",
-    "Request",
-    "ScriptedApi",
-    "Steady",
-    "error",
-    "fetch",
-    "page",
-]
-
 CREDENTIALS = Credentials("SK" + 32 * "0", "a secret that shows nowhere")
 ADD_ON = "XB" + 32 * "a"
 EXTENSION = Extension("XF" + 32 * "b", ADD_ON, "Incoming Voice Call")
@@ -49,26 +35,24 @@ EXTENSION = Extension("XF" + 32 * "b", ADD_ON, "Incoming Voice Call")
 
 @attrs.frozen
 class Answer:
-    """What becomes of one request."""
+    """The response to one request, or the failure of the request."""
 
     body: bytes = b""
     status: int = 200
     headers: Mapping[str, str] = MappingProxyType({})
     seconds: float = attrs.field(default=0.0, kw_only=True)
-    """How long it takes."""
+    """The duration of the request."""
     failure: Exception | None = attrs.field(default=None, kw_only=True)
-    """What aiohttp raises in place of an answer."""
+    """Raised by aiohttp instead of a response."""
 
 
 @attrs.frozen
 class Request:
-    """What was asked, and when."""
+    """A request: the time of the event loop, its URL, and the arguments for aiohttp."""
 
     seconds: float
-    """The time of the event loop."""
     url: URL
     options: Mapping[str, Any]
-    """The arguments that aiohttp was given."""
 
     @property
     def headers(self) -> CIMultiDict[str]:
@@ -80,33 +64,23 @@ NEVER = Answer(seconds=math.inf)
 
 
 def error(status: int, *, seconds: float = 0.0, **headers: str | int) -> Answer:
-    """An error as the API words it; underscores in the names of headers stand for hyphens."""
+    """Return an error response of the API; underscores in names of headers become hyphens."""
     body = {"code": 20000 + status, "message": "No", "status": status}
     sent = {name.replace("_", "-"): str(value) for name, value in headers.items()}
     return Answer(json.dumps(body).encode(), status, sent, seconds=seconds)
 
 
 def page(*sids: str, next_page_url: str | None = None, seconds: float = 0.0) -> Answer:
-    """A page of the Extensions of `ADD_ON`."""
-    url = f"https://marketplace.twilio.com/v1/AvailableAddOns/{ADD_ON}/Extensions"
-    meta = {
-        "page": 0,
-        "page_size": 50,
-        "first_page_url": f"{url}?PageSize=50&Page=0",
-        "previous_page_url": None,
-        "url": f"{url}?PageSize=50&Page=0",
-        "next_page_url": next_page_url,
-        "key": "extensions",
-    }
+    """Return a page of the Extensions of `ADD_ON`."""
+    meta = {"page": 0, "page_size": 50, "next_page_url": next_page_url, "key": "extensions"}
     items = [attrs.asdict(Extension(sid, ADD_ON)) for sid in sids]
     return Answer(json.dumps({"extensions": items, "meta": meta}).encode(), seconds=seconds)
 
 
 class ScriptedApi:
-    """Answers the requests of all aiohttp sessions while its ``async with`` block runs.
+    """Answers the requests of all aiohttp sessions inside its ``async with`` block.
 
-    The first requests get ``answers`` in turn; all others get ``then``, or what it gives for a
-    request where it is a function.
+    The first requests get ``answers`` in turn, all others ``then``, or what it returns for them.
     """
 
     def __init__(
@@ -119,7 +93,7 @@ class ScriptedApi:
 
     @property
     def times(self) -> list[float]:
-        """When the requests were made."""
+        """The times of the requests."""
         return [request.seconds for request in self.requests]
 
     def session(self, **settings: Any) -> MarketplaceSession:
@@ -131,12 +105,7 @@ class ScriptedApi:
         mocked.get(any_url, callback=self._answer, repeat=True)  # pyright: ignore[reportUnknownMemberType]  # it says Pattern of nothing
         return self
 
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         self._stack.close()
 
     async def _answer(self, url: URL, **options: Any) -> CallbackResult:
@@ -146,23 +115,19 @@ class ScriptedApi:
         if callable(answer):
             answer = answer(request)
         if answer is None:
-            raise AssertionError(f"a request that was not expected: {url}")
-        await _pass(answer.seconds)
+            raise AssertionError(f"unexpected request: {url}")
+        if answer.seconds == math.inf:
+            await asyncio.get_running_loop().create_future()
+        elif answer.seconds:
+            await asyncio.sleep(answer.seconds)
         if answer.failure is not None:
             raise answer.failure
         return CallbackResult(status=answer.status, body=answer.body, headers=dict(answer.headers))
 
 
-async def _pass(seconds: float) -> None:
-    if seconds == math.inf:
-        await asyncio.get_running_loop().create_future()
-    elif seconds:
-        await asyncio.sleep(seconds)
-
-
 @attrs.frozen(kw_only=True)
 class Steady(RetryPolicy):
-    """Waits each time as long as the usual policy does at the most."""
+    """Waits as long as the policy permits, without jitter."""
 
     def wait(
         self, error: MarketplaceError, attempt: int, random: Callable[[], float]
@@ -173,3 +138,15 @@ class Steady(RetryPolicy):
 async def fetch(session: MarketplaceSession) -> Extension:
     """Fetch `EXTENSION`."""
     return await session.available_add_ons(ADD_ON).extensions(EXTENSION.sid).fetch()
+
+
+async def failure(session: MarketplaceSession) -> MarketplaceError:
+    """Fetch `EXTENSION` and return the error."""
+    with pytest.raises(MarketplaceError) as caught:
+        await fetch(session)
+    return caught.value
+
+
+def now() -> float:
+    """Return the time of the event loop."""
+    return asyncio.get_running_loop().time()

@@ -1,15 +1,13 @@
-"""An event loop whose clock does not tick: it jumps to the next timer when all are blocked.
+"""An event loop whose clock jumps to the next timer when all tasks wait. It has no I/O.
 
-In a test decorated with `in_virtual_time` a minute of sleeping takes no time and is a minute
-exactly, and ``await asyncio.sleep(1)`` means "once everybody else waits for something". A
-test that waits for what can never come fails at once instead of hanging. There is no I/O.
+In a test decorated with `in_virtual_time`, sleeping for a minute takes no time and exactly a
+minute of the loop's clock. A test that would wait for ever fails at once.
 """
 
 import asyncio
 import functools
 import selectors
 from collections.abc import Callable, Coroutine
-from contextvars import Context
 from typing import Any, ParamSpec, TypeVarTuple
 
 __all__ = ["VirtualTimeLoop", "in_virtual_time"]
@@ -30,18 +28,14 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         return self._now
 
     def call_at(
-        self,
-        when: float,
-        callback: Callable[[*Ts], object],
-        *args: *Ts,
-        context: Context | None = None,
+        self, when: float, callback: Callable[[*Ts], object], *args: *Ts, context: Any = None
     ) -> asyncio.TimerHandle:
         timer = super().call_at(when, callback, *args, context=context)
         self._timers.append(timer)
         return timer
 
     def timers(self) -> list[float]:
-        """When the timers that are still to come will go off."""
+        """Return the times of the timers that have not gone off."""
         self._timers = [
             timer for timer in self._timers if timer.when() > self._now and not timer.cancelled()
         ]
@@ -58,13 +52,13 @@ class _Jumping(selectors.SelectSelector):
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         if timeout is None:
-            raise RuntimeError("all tasks are blocked for ever")
+            raise RuntimeError("all tasks wait for ever")
         self._loop.jump(timeout)
         return []
 
 
 def in_virtual_time(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
-    """Run an async test in a `VirtualTimeLoop`; async fixtures would be of another loop."""
+    """Run an async test in a `VirtualTimeLoop`; async fixtures would run in another loop."""
 
     @functools.wraps(test)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:

@@ -1,8 +1,7 @@
-"""A loopback server that answers each request with scripted bytes, however wrong they are.
+"""A server on this machine that sends scripted bytes as its responses, valid or not.
 
-An answer is bytes, or a sequence of parts: bytes to send, an iterable of bytes to send one by
-one for as long as the client listens, and an `End`. After an answer without an end the
-connection is kept alive for the next request.
+An `Answer` is bytes, or a sequence of parts: bytes, iterables of bytes that are sent one by one
+while the client listens, and an `End`. Without an end, the connection is kept alive.
 """
 
 import asyncio
@@ -14,7 +13,6 @@ import socket
 import ssl
 import struct
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from types import TracebackType
 from typing import Any, TypeAlias
 from urllib.parse import parse_qs, urlsplit
 
@@ -30,33 +28,6 @@ from marketplace_async import (
     open_session,
 )
 
-__all__ = [
-    "ADD_ON",
-    "CANONICAL",
-    "CLOSE",
-    "CREDENTIALS",
-    "EXTENSION",
-    "RESET",
-    "STALL",
-    "Answer",
-    "End",
-    "Request",
-    "Wire",
-    "add_on",
-    "answer",
-    "answers_in_turn",
-    "chunked",
-    "drip",
-    "error",
-    "extension",
-    "failure",
-    "fetch",
-    "head",
-    "page",
-    "quick",
-    "recovered",
-]
-
 CREDENTIALS = Credentials("SK" + "5a" * 16, "hush~~~9f/8e+???7d")
 CANONICAL = "https://marketplace.twilio.com"
 ADD_ON = "XB" + "a0" * 16
@@ -64,11 +35,11 @@ EXTENSION = "XF" + "b1" * 16
 
 
 class End(enum.Enum):
-    """How an answer ends other than by being complete."""
+    """How an incomplete response ends."""
 
     CLOSE = "the connection is closed"
     RESET = "the connection is reset"
-    STALL = "nothing more is said"
+    STALL = "nothing more is sent"
 
 
 CLOSE, RESET, STALL = End
@@ -78,19 +49,13 @@ Answer: TypeAlias = bytes | Sequence["bytes | Iterable[bytes] | End"]
 
 @attrs.frozen
 class Request:
-    """What arrived."""
+    """A received request; the names of its headers are in lower case."""
 
     method: str
-    """What stands in the request line before the target."""
-
     target: str
-    """What stands in the request line between the method and the version."""
-
     headers: Mapping[str, str]
-    """By names in lower case."""
-
     connection: int
-    """The number of the connection it arrived on, from 1."""
+    """The number of its connection, from 1."""
 
     @property
     def query(self) -> dict[str, str]:
@@ -98,9 +63,9 @@ class Request:
 
 
 class Wire:
-    """The server; ``respond`` gives the answer to a request, and ``greeting`` is sent before any.
+    """The server; ``respond`` returns the answer to a request, ``greeting`` is sent before any.
 
-    Leaving it waits until the client has closed its connections, and fails if it does not.
+    Its exit waits until the client has closed its connections, and fails if it does not.
     """
 
     def __init__(
@@ -125,12 +90,7 @@ class Wire:
         self.port: int = self._server.sockets[0].getsockname()[1]
         return self
 
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, exc_type: type[BaseException] | None, *_: object) -> None:
         if exc_type is None:
             await self.all_closed()
         self._server.close()
@@ -143,19 +103,20 @@ class Wire:
         return f"{'http' if self._tls is None else 'https'}://localhost:{self.port}"
 
     def session(self, **settings: Any) -> MarketplaceSession:
-        """A session with this server that retries almost without waiting."""
-        usual: dict[str, Any] = {"base_url": self.url, "retry": quick()}
-        return open_session(CREDENTIALS, **usual | settings)
+        """Return a session with this server that retries almost without waiting."""
+        settings.setdefault("base_url", self.url)
+        settings.setdefault("retry", quick())
+        return open_session(CREDENTIALS, **settings)
 
     async def say(self, data: bytes) -> None:
-        """Send what nobody asked for, on the newest connection, and see that it has arrived."""
+        """Send bytes without a request on the newest connection, and wait until they arrive."""
         self._newest.write(data)
         await self._newest.drain()
         for _ in range(3):  # the client's side of the event loop
             await asyncio.sleep(0)
 
     async def until(self, condition: Callable[[], object]) -> None:
-        """Wait until the condition holds; it is looked at whenever something happens here."""
+        """Wait until the condition holds; each event of the server checks it again."""
         async with asyncio.timeout(10), self._changed:
             await self._changed.wait_for(lambda: bool(condition()))
 
@@ -171,21 +132,21 @@ class Wire:
         self._newest = writer
         self.connections += 1
         self.open_connections += 1
-        await self._say_so()
+        await self._notify()
         try:
             with contextlib.suppress(OSError, asyncio.IncompleteReadError):
                 await _send(self._greeting, reader, writer)
                 async for request in _requests(reader, number):
                     self.requests.append(request)
-                    await self._say_so()
+                    await self._notify()
                     await _send(self._respond(request), reader, writer)
         finally:
             writer.transport.abort()
             self.open_connections -= 1
             self._serving.discard(task)
-            await self._say_so()
+            await self._notify()
 
-    async def _say_so(self) -> None:
+    async def _notify(self) -> None:
         async with self._changed:
             self._changed.notify_all()
 
@@ -226,69 +187,67 @@ async def _send(answer: Answer, reader: asyncio.StreamReader, writer: asyncio.St
 
 
 def answers_in_turn(*answers: Answer, then: Answer | None = None) -> Callable[[Request], Answer]:
-    """Answer the first requests with ``answers``, and all others with ``then`` if it is given."""
+    """Return a function that answers with each of ``answers`` in turn, then with ``then``."""
     left = iter(answers)
 
     def respond(request: Request) -> Answer:
         if (answer := next(left, then)) is None:
-            raise AssertionError(f"a request that was not expected: {request.target}")
+            raise AssertionError(f"unexpected request: {request.target}")
         return answer
 
     return respond
 
 
 def head(status: int | str = 200, /, **headers: str | int) -> bytes:
-    """A status line and headers; underscores in names stand for hyphens."""
+    """Return a status line and headers; underscores in names become hyphens."""
     lines = (f"{name.replace('_', '-')}: {value}\r\n" for name, value in headers.items())
     reason = "" if isinstance(status, str) else " Whatever"
     return f"HTTP/1.1 {status}{reason}\r\n{''.join(lines)}\r\n".encode("utf-8", "surrogateescape")
 
 
 def answer(body: object, status: int = 200, **headers: str | int) -> bytes:
-    """A whole answer; a body that is not bytes is sent as JSON."""
+    """Return a complete response; a body that is not bytes is sent as JSON."""
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
     return head(status, **{"Content_Length": len(data)} | headers) + data
 
 
 def chunked(*chunks: bytes) -> bytes:
-    """Chunks in the transfer coding; the last, empty one must be given too."""
+    """Return chunks in the transfer coding; the last, empty one must be passed too."""
     return b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks)
 
 
 def drip(data: bytes) -> Iterable[bytes]:
-    """The bytes one by one, about one a millisecond."""
+    """Return the bytes one by one: about one is sent each millisecond."""
     return (data[i : i + 1] for i in range(len(data)))
 
 
 def error(status: int, message: str = "No", code: int = 20000, **headers: str | int) -> bytes:
-    """An error as the API words it."""
+    """Return an error response as the API sends it."""
     more_info = f"https://www.twilio.com/docs/errors/{code}"
     body = {"code": code, "message": message, "more_info": more_info, "status": status}
     return answer(body, status, **headers)
 
 
 def extension(number: int = 0, **fields: object) -> dict[str, object]:
-    """An Extension as the API describes it; number 0 is `EXTENSION`."""
+    """Return an Extension as the API describes it; number 0 is `EXTENSION`."""
     sid = f"XF{number:032x}" if number else EXTENSION
-    known = {
+    return {
         "sid": sid,
         "available_add_on_sid": ADD_ON,
         "friendly_name": "Incoming Voice Call",
         "product_name": "Programmable Voice",
         "unique_name": "voice-incoming",
         "url": f"{CANONICAL}/v1/AvailableAddOns/{ADD_ON}/Extensions/{sid}",
+        **fields,
     }
-    return known | fields
 
 
 def add_on() -> dict[str, object]:
-    """The Add-on `ADD_ON` as the API describes it."""
+    """Return the Add-on `ADD_ON` as the API describes it."""
     url = f"{CANONICAL}/v1/AvailableAddOns/{ADD_ON}"
     return {
         "sid": ADD_ON,
         "friendly_name": "High Accuracy Transcription",
-        "description": "Turns speech into text",
-        "pricing_type": "per minute",
         "configuration_schema": {"type": "object", "properties": {}},
         "url": url,
         "links": {"extensions": f"{url}/Extensions"},
@@ -298,32 +257,25 @@ def add_on() -> dict[str, object]:
 def page(
     numbers: Iterable[int] = (), next_page_url: object = None, **meta: object
 ) -> dict[str, Any]:
-    """A page of Extensions as the API describes it."""
-    url = f"{CANONICAL}/v1/AvailableAddOns/{ADD_ON}/Extensions"
-    known = {
-        "page": 0,
-        "page_size": 50,
-        "first_page_url": f"{url}?PageSize=50&Page=0",
-        "previous_page_url": None,
-        "url": f"{url}?PageSize=50&Page=0",
-        "next_page_url": next_page_url,
-        "key": "extensions",
-    }
+    """Return a page of Extensions as the API describes it."""
+    url = f"{CANONICAL}/v1/AvailableAddOns/{ADD_ON}/Extensions?PageSize=50&Page=0"
+    known = {"page": 0, "page_size": 50, "first_page_url": url, "previous_page_url": None}
+    known |= {"url": url, "next_page_url": next_page_url, "key": "extensions"}
     return {"extensions": [extension(number) for number in numbers], "meta": known | meta}
 
 
 def quick(attempts: int = 6) -> RetryPolicy:
-    """A policy that hardly waits between attempts."""
+    """Return a policy that hardly waits between attempts."""
     return RetryPolicy(attempts=attempts, wait_initial=0.001, wait_max=0.002)
 
 
 async def fetch(session: MarketplaceSession) -> str:
-    """Fetch an Extension and give its SID."""
+    """Fetch an Extension and return its SID."""
     return (await session.available_add_ons(ADD_ON).extensions(EXTENSION).fetch()).sid
 
 
 async def recovered(session: MarketplaceSession) -> bool:
-    """Say whether an Extension is fetched, after a few tries if time-outs are short."""
+    """Fetch an Extension, with several calls if timeouts are short."""
     async with asyncio.timeout(10):
         while True:
             with contextlib.suppress(RequestTimeoutError):
@@ -331,7 +283,7 @@ async def recovered(session: MarketplaceSession) -> bool:
 
 
 async def failure(session: MarketplaceSession) -> MarketplaceError:
-    """Fetch an Extension in vain and give the error."""
+    """Fetch an Extension and return the error."""
     with pytest.raises(MarketplaceError) as caught:
         await fetch(session)
     return caught.value

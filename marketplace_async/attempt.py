@@ -144,7 +144,8 @@ class Sender:
             redacted = self._redacted(body)
             if redacted == body:
                 raise
-        return read(redacted)
+        body = redacted  # error trackers show the local variables of a traceback
+        return read(body)
 
     def _redacted(self, body: bytes) -> bytes:
         for secret in self._secrets:

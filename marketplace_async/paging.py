@@ -81,7 +81,7 @@ def trusted_path(url: str, origin: URL, path: str) -> str:
 
 
 def _is_known(url: URL, origin: URL) -> bool:
-    host = (url.host or "").lower()
+    host = url.host or ""
     if url.scheme == "https" and url.port == 443 and TWILIO_HOST.fullmatch(host):
         return True
     if url.scheme not in (origin.scheme, "https") or url.port != origin.port:
@@ -187,9 +187,7 @@ class Pager(Generic[T]):
         finally:
             if ahead is not None:
                 ahead.cancel()
-                await asyncio.wait([ahead])
-                if not ahead.cancelled():
-                    ahead.exception()  # otherwise asyncio logs that nobody retrieved it
+                await asyncio.gather(ahead, return_exceptions=True)
 
     async def to_list(self) -> list[T]:
         """Return all items in a list, as ``await pager`` does."""
@@ -201,7 +199,7 @@ class Pager(Generic[T]):
         The request asks for one item only, unless ``resume_from`` defines the page size.
         """
         limit = 1 if self._limit is None else min(1, self._limit)
-        items = await attrs.evolve(self, limit=limit, prefetch=False)
+        items = await attrs.evolve(self, limit=limit)
         return items[0] if items else None
 
     def _first_url(self) -> str:

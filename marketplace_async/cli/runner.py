@@ -130,9 +130,9 @@ async def _session(
 def _credentials() -> Credentials:
     try:
         return Credentials.from_env()
-    except MissingCredentialsError:
+    except MissingCredentialsError as error:
         fail(
-            "no credentials: set TWILIO_API_KEY and TWILIO_API_SECRET, or TWILIO_ACCOUNT_SID "
+            f"{error.reason()}; set TWILIO_API_KEY and TWILIO_API_SECRET, or TWILIO_ACCOUNT_SID "
             "and TWILIO_AUTH_TOKEN; or try --sandbox, which needs none.",
             Exit.CREDENTIALS,
         )

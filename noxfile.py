@@ -91,13 +91,13 @@ def conformance(session: nox.Session) -> None:
 
 @nox.session
 def benchmarks(session: nox.Session) -> None:
-    """Measure the speed against plain aiohttp, tuned aiohttp and twilio-python."""
+    """Print the figures of robustness and speed with their goals; ``--only WORD`` runs some."""
     session.install(".[test]", *group("benchmarks"))
     session.run("python", "tests/benchmarks", *session.posargs)
 
 
 @nox.session
 def soak(session: nox.Session) -> None:
-    """Make 100,000 calls through faults and look for what is lost or left."""
+    """Make 100,000 calls through faults and outages; fail if any is lost."""
     session.install(".[test]")
     session.run("python", "tests/soak.py", *session.posargs)

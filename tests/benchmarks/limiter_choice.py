@@ -1,9 +1,9 @@
-"""Why the limiter is as it is: other ways to find a limit, in the same simulated situations.
+"""Compare the limiter with other algorithms in the same simulated situations.
 
 ``PYTHONPATH=tests/support python tests/benchmarks/limiter_choice.py`` prints a Markdown table;
-it takes three minutes. The rivals are the field's: a fixed number, AIMD (TCP Reno halves; Vector's
-adaptive request concurrency takes a tenth), CUBIC (RFC 9438), and the gradient of the latency
-(as Netflix's concurrency-limits, which grows by it alone, cut here when refused as well).
+it takes three minutes. The other algorithms: a fixed limit, AIMD (TCP Reno cuts to a half; Vector's
+adaptive request concurrency to nine tenths), CUBIC (RFC 9438), and the gradient of the latency (as
+in Netflix's concurrency-limits, with a cut after a rejection).
 """
 
 import asyncio
@@ -11,20 +11,17 @@ import math
 from collections.abc import Callable
 from random import Random
 from statistics import fmean
-from types import TracebackType
-from typing import Any
 
 from limiter_simulation import Course, alone, call, in_virtual_time_now, together
 
-from marketplace_async.limits import CEILING, START, AdaptiveLimiter, Window
-from marketplace_async.transport import Limiter
+from marketplace_async.limits import CEILING, START, AdaptiveLimiter, Limiter, Window
 
 SEEDS = range(3)
 ROUNDS = 100
 
 
-class Rival(Window):
-    """Another arithmetic for the same queue: doubles until it is refused, cuts once a burst."""
+class Aimd(Window):
+    """Double until the first rejection, then add one each round; cut once for each burst."""
 
     def __init__(self, cut_to: float) -> None:
         super().__init__(START, 1, CEILING)
@@ -32,29 +29,32 @@ class Rival(Window):
         self.size = float(START)
         self.size_before = 0.0
         self.cut_at = 0.0
-        self.cut_lasts = 0
+        self.burst_ends = 0
 
-    def answered(self) -> None:
+    def record_success(self) -> None:
         self.resize(self.size + (self.growth() if self.size_before else 1))
 
-    def refused(self, in_flight: int, ended: int) -> None:
-        if ended > self.cut_lasts:
-            self.cut_lasts = ended + in_flight
+    def record_rejection(self, in_flight: int, ended: int) -> None:
+        if ended > self.burst_ends:
+            self.burst_ends = ended + in_flight
             self.cut_at = asyncio.get_running_loop().time()
             self.size_before = self.size
             self.resize(self.size * self.cut_to)
+
+    def record_duration(self, seconds: float) -> None:
+        pass
 
     def resize(self, size: float) -> None:
         self.size = min(max(size, 1.0), CEILING)
         self.limit = int(self.size)
 
     def growth(self) -> float:
-        """Give what an answer adds: one more for each round."""
+        """Return what a success adds."""
         return 1 / self.size
 
 
-class Cubic(Rival):
-    """Quickly back to where it was refused, slowly past that, then ever faster."""
+class Cubic(Aimd):
+    """Grow fast to the size before the cut, slowly around it, and faster after it."""
 
     def growth(self) -> float:
         since = asyncio.get_running_loop().time() - self.cut_at
@@ -63,56 +63,36 @@ class Cubic(Rival):
         return min(max((target - self.size) / self.size, 0.01 / self.size), 0.5)
 
 
-class Gradient(Rival):
-    """Grows as long as the latency is near the least that was seen."""
+class Gradient(Aimd):
+    """Grow while the latency is near its minimum."""
 
-    least = math.inf
+    fastest = math.inf
 
-    def growth(self) -> float:
-        return 0.0
+    def record_success(self) -> None:
+        pass
 
-    def observe(self, latency: float) -> None:
-        self.least = min(self.least, latency)
-        gradient = max(0.5, min(1.0, 1.5 * self.least / latency))
+    def record_duration(self, seconds: float) -> None:
+        self.fastest = min(self.fastest, seconds)
+        gradient = max(0.5, min(1.0, 1.5 * self.fastest / seconds))
         self.resize(0.8 * self.size + 0.2 * (gradient * self.size + 4))
 
 
-class RivalLimiter(AdaptiveLimiter):
-    def __init__(self, window: Rival) -> None:
+class Other(AdaptiveLimiter):
+    """The queue of `AdaptiveLimiter` with another algorithm."""
+
+    def __init__(self, window: Window) -> None:
         super().__init__()
         self._window = window
-
-
-class GradientLimiter(RivalLimiter):
-    def __init__(self) -> None:
-        self.gradient = Gradient(cut_to=0.9)
-        self.began: dict[Any, float] = {}
-        super().__init__(self.gradient)
-
-    async def __aenter__(self) -> None:
-        await super().__aenter__()
-        self.began[asyncio.current_task()] = asyncio.get_running_loop().time()
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        latency = asyncio.get_running_loop().time() - self.began.pop(asyncio.current_task())
-        if exc is None and self._waiting:
-            self.gradient.observe(latency)
-        await super().__aexit__(exc_type, exc, traceback)
 
 
 LIMITERS: dict[str, Callable[[], Limiter]] = {
     "`AdaptiveLimiter`": AdaptiveLimiter,
     "fixed at 10": lambda: asyncio.Semaphore(10),
     "fixed at 100": lambda: asyncio.Semaphore(100),
-    "AIMD, cut to 0.5": lambda: RivalLimiter(Rival(0.5)),
-    "AIMD, cut to 0.9": lambda: RivalLimiter(Rival(0.9)),
-    "CUBIC, cut to 0.7": lambda: RivalLimiter(Cubic(0.7)),
-    "gradient, cut to 0.9": GradientLimiter,
+    "AIMD, cut to 0.5": lambda: Other(Aimd(0.5)),
+    "AIMD, cut to 0.9": lambda: Other(Aimd(0.9)),
+    "CUBIC, cut to 0.7": lambda: Other(Cubic(0.7)),
+    "gradient, cut to 0.9": lambda: Other(Gradient(0.9)),
 }
 
 
@@ -151,32 +131,33 @@ def shared(limiter: Callable[[], Limiter], admits: int) -> str:
         answered = [course.answered for course in courses]
         speeds.append(sum(answered) * latency / admits / seconds)
         fairness.append(sum(answered) ** 2 / (8 * sum(n * n for n in answered)))
-        refused = sum(course.refused for course in courses)
-        shares.append(refused / (refused + sum(answered)))
+        rejected = sum(course.refused for course in courses)
+        shares.append(rejected / (rejected + sum(answered)))
         everything += courses
-    return f"{fmean(speeds):.2f}, {fmean(shares):.1%}, fairness {fmean(fairness):.2f}" + lost_of(
-        everything
+    return (
+        f"{fmean(speeds):.2f}, {fmean(shares):.1%}, fairness {fmean(fairness):.2f}"
+        f"{lost_of(everything)}"
     )
 
 
 def queueing(limiter: Callable[[], Limiter]) -> str:
-    """A server that answers 40 at a time and lets all others wait."""
+    """Return the result at a server with 40 slots and a queue."""
 
     async def main() -> tuple[Course, int]:
-        turns, queue, longest = asyncio.Semaphore(40), 0, 0
+        slots, in_flight, most = asyncio.Semaphore(40), 0, 0
 
         async def request() -> None:
-            nonlocal queue, longest
-            queue += 1
-            longest = max(queue, longest)
-            async with turns:
+            nonlocal in_flight, most
+            in_flight += 1
+            most = max(in_flight, most)
+            async with slots:
                 await asyncio.sleep(0.05)
-            queue -= 1
+            in_flight -= 1
 
-        return await call(limiter(), request, Random(0), ROUNDS * 40), longest
+        return await call(limiter(), request, Random(0), ROUNDS * 40), most
 
-    course, longest = in_virtual_time_now(main())
-    return f"{ROUNDS * 0.05 / course.seconds:.2f}, {longest} in flight"
+    course, most = in_virtual_time_now(main())
+    return f"{ROUNDS * 0.05 / course.seconds:.2f}, {most} in flight"
 
 
 def main() -> None:

@@ -90,10 +90,6 @@ class Sender:
     def __reduce__(self) -> NoReturn:
         raise TypeError("a session and its handles hold credentials and cannot be pickled")
 
-    def close(self) -> None:
-        """End all requests under way."""
-        self._deadlines.close()
-
     async def get(self, url: URL, attempt: int) -> bytes:
         """Make one request, the ``attempt`` of its call from 1, and return the decoded body.
 

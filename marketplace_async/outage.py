@@ -41,7 +41,8 @@ class Outage:
         self._failures = 0  # in succession
         self._failed_probes = 0
         self._probes = 0  # in flight
-        self._is_due = False
+        self._is_assigned = False  # a turn whose probe has not begun
+        self._is_due = False  # a turn that cannot be assigned yet
         self._timer: asyncio.TimerHandle | None = None
         # A turn is True for a probe, False for an attempt after the outage.
         self._direct: deque[asyncio.Future[bool]] = deque()
@@ -75,38 +76,44 @@ class Outage:
     async def wait_for_turn(self, *, is_batch: bool) -> bool:
         """Wait until an attempt may be made; return True if it is a probe.
 
-        After a probe, call `end_probe`.
+        Call `begin_probe` when the probe starts, and `end_probe` also if it never starts.
 
         :raises MarketplaceError: enough probes have failed for direct calls to give up; this is
             the error of the last one.
         """
-        if self._is_due and self._probes < PROBES_MAX:
-            self._is_due = False
-            self._probes += 1
-            self._schedule()
+        if self._is_due and self._has_room:
+            self._start_turn()
             return True
         turn: asyncio.Future[bool] = self._loop.create_future()
         (self._batch if is_batch else self._direct).append(turn)
         try:
             return await turn
         except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled() and turn.exception() is None:
+            if turn.done() and not turn.cancelled() and not turn.exception() and turn.result():
                 # It was assigned at the moment of the cancellation.
-                if turn.result():
-                    self._is_due = self.is_on
-                    self.end_probe()
-                else:
-                    self.release(1)
+                self._is_due = self.is_on
+                self.end_probe(has_begun=False)
             raise
 
-    def end_probe(self) -> None:
-        """Record the end of a probe, in whichever way it ended."""
-        self._probes -= 1
+    def begin_probe(self) -> None:
+        """Record the start of a probe: from now on another turn may be assigned."""
+        self._is_assigned = False
+        self._probes += 1
         if self._is_due:
             self._next_turn()
 
-    def release(self, count: int = RELEASED_PER_ATTEMPT) -> None:
+    def end_probe(self, *, has_begun: bool) -> None:
+        """Record the end of a probe, in whichever way it ended."""
+        if has_begun:
+            self._probes -= 1
+        else:
+            self._is_assigned = False
+        if self._is_due:
+            self._next_turn()
+
+    def release(self) -> None:
         """Let some of the waiting calls go on, unless the outage continues."""
+        count = RELEASED_PER_ATTEMPT
         while count and not self.is_on and self._assign(is_probe=False):
             count -= 1
 
@@ -121,11 +128,20 @@ class Outage:
         longest = min(INTERVAL_MAX, self._interval * 2.0 ** min(self._failed_probes, 60))
         self._timer = self._loop.call_later((1 + random.random()) / 2 * longest, self._next_turn)
 
+    @property
+    def _has_room(self) -> bool:
+        # One probe at a time waits for the limiter: no other call should wait there in vain.
+        return not self._is_assigned and self._probes < PROBES_MAX
+
     def _next_turn(self) -> None:
-        self._is_due = not (self._probes < PROBES_MAX and self._assign(is_probe=True))
-        if not self._is_due:
-            self._probes += 1
-            self._schedule()
+        self._is_due = True
+        if self._has_room and self._assign(is_probe=True):
+            self._start_turn()
+
+    def _start_turn(self) -> None:
+        self._is_due = False
+        self._is_assigned = True
+        self._schedule()
 
     def _assign(self, *, is_probe: bool) -> bool:
         """Give the first waiting call its turn; return False if none waits."""

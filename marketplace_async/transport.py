@@ -184,7 +184,6 @@ class Transport:
         """End all calls under way with `SessionClosedError`."""
         self._deadlines.close()
         self._outage.close()
-        self._sender.close()
 
     async def get(self, path_and_query: str, read: Callable[[bytes], T]) -> T:
         """Make one call and return what ``read`` makes of the body of its response.
@@ -239,7 +238,7 @@ class Transport:
             else:
                 self._in_flight -= 1
             if call.is_probe:
-                self._outage.end_probe()
+                self._outage.end_probe(has_begun=not call.is_waiting)
             self._outage.release()
             self.start_next()
 
@@ -275,6 +274,8 @@ class Transport:
         self._retries += call.attempts > 1
         self._waiting -= 1
         self._in_flight += 1
+        if call.is_probe:
+            self._outage.begin_probe()
         self.start_next()
 
     def _record_success(self) -> None:

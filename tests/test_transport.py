@@ -1,18 +1,23 @@
-"""One call: its attempts, the waits in between, its deadline, and what is told of it.
+"""One call: its attempts, the waits between them, limiters, cancellation and closing.
 
-Times are exact: they are those of a clock that jumps. Cut connections and half bodies, which
-are retried too, are left to the tests with sockets.
+In virtual time, so all times are exact.
 """
 
 import asyncio
-import logging
-from collections.abc import Awaitable, Callable
+import errno
+import random
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from functools import partial
 from typing import Any
+from unittest import mock
 
 import aiohttp
+import anyio
+import attrs
 import pytest
+from aiolimiter import AsyncLimiter
 from leftovers import leaves_nothing
 from scripted_api import (
     ADD_ON,
@@ -24,517 +29,496 @@ from scripted_api import (
     ScriptedApi,
     Steady,
     error,
+    failure,
     fetch,
-    page,
+    now,
 )
 
-from marketplace_async import (
+from marketplace_async import AdaptiveLimiter, MarketplaceSession, RetryEvent, RetryPolicy, Timeout
+from marketplace_async.errors import (
     ApiError,
-    AuthenticationError,
+    CertificateError,
     ConnectionFailedError,
     InvalidResponseError,
     MarketplaceError,
-    MarketplaceSession,
     NotFoundError,
-    PermissionDeniedError,
     RateLimitError,
     RequestTimeoutError,
-    RetryEvent,
-    RetryPolicy,
     ServerError,
-    Timeout,
+    SessionClosedError,
 )
 
 URL = f"https://marketplace.twilio.com/v1/AvailableAddOns/{ADD_ON}/Extensions/{EXTENSION.sid}"
+DISCONNECTED = Answer(failure=aiohttp.ServerDisconnectedError())
+KEY: Any = mock.Mock(host="x", port=443, ssl=True)
 
 
-def now() -> float:
-    return asyncio.get_running_loop().time()
+def failed_with(number: int) -> Answer:
+    return Answer(failure=aiohttp.ClientConnectorError(KEY, OSError(number, "no")))
 
 
-async def failure(session: MarketplaceSession) -> MarketplaceError:
-    with pytest.raises(MarketplaceError) as caught:
-        await fetch(session)
-    return caught.value
-
-
-def at(seconds: float, then: Callable[[], Awaitable[Any]]) -> asyncio.Task[Any]:
-    async def run() -> Any:
-        await asyncio.sleep(seconds - now())
-        return await then()
+def at(seconds: float, session: MarketplaceSession) -> asyncio.Task[Any]:
+    async def run() -> object:
+        await asyncio.sleep(seconds)
+        return await fetch(session)
 
     return asyncio.create_task(run())
 
 
-def down_until(seconds: float) -> Callable[[Request], Answer]:
-    return lambda request: error(503) if request.seconds < seconds else FOUND
+def is_idle(session: MarketplaceSession) -> bool:
+    statistics = session.statistics()
+    return (statistics.in_flight, statistics.waiting) == (0, 0)
 
 
-# What is tried again
-
-PASSING = [
-    *(pytest.param(error(status), id=str(status)) for status in (408, 429, 500, 502, 503, 504)),
-    pytest.param(Answer(b"<html>Bad Gateway</html>", 502), id="502 in HTML"),
-    pytest.param(Answer(b"", 503), id="503 without a body"),
-    pytest.param(
-        Answer(failure=aiohttp.ClientConnectionError("refused")), id="a failed connection"
-    ),
-    pytest.param(Answer(failure=aiohttp.ServerDisconnectedError()), id="a lost connection"),
-    pytest.param(Answer(failure=aiohttp.ConnectionTimeoutError()), id="a time-out of connecting"),
-    pytest.param(NEVER, id="a time-out of the attempt"),
-    pytest.param(Answer(FOUND.body[:-1]), id="a body cut short"),
-    pytest.param(Answer(b""), id="no body"),
-]
+def down_until(end: float, request: Request) -> Answer:
+    return error(503) if request.seconds < end else FOUND
 
 
-@pytest.mark.parametrize("answer", PASSING)
+async def batch(session: MarketplaceSession, calls: int = 1) -> list[Any]:
+    """Fetch so many times in a fan-out; return the results and errors."""
+    async with session.fan_out(lambda _: fetch(session), range(calls)) as outcomes:
+        return [outcome.error or outcome.value async for outcome in outcomes]
+
+
+# Retries
+
+RETRYABLE: dict[str, tuple[Answer, type[MarketplaceError]]] = {
+    "408": (error(408), ApiError),
+    "429": (error(429), RateLimitError),
+    **{str(status): (error(status), ServerError) for status in (500, 502, 503, 504)},
+    "refused": (failed_with(errno.ECONNREFUSED), ConnectionFailedError),
+    "lost": (DISCONNECTED, ConnectionFailedError),
+    "cut": (Answer(failure=aiohttp.ClientPayloadError("cut")), ConnectionFailedError),
+    "descriptors": (failed_with(errno.EMFILE), ConnectionFailedError),
+    "connecting": (Answer(failure=aiohttp.ConnectionTimeoutError()), RequestTimeoutError),
+    "attempt": (NEVER, RequestTimeoutError),
+    "half a body": (Answer(FOUND.body[:-1]), InvalidResponseError),
+    "no body": (Answer(b""), InvalidResponseError),
+}
+
+
+@pytest.mark.parametrize("kind", RETRYABLE)
 @leaves_nothing
-async def test_what_may_pass_is_asked_for_again(answer: Answer) -> None:
+async def test_retried(kind: str) -> None:
+    """A retryable error is retried, and raised after the last attempt."""
+    answer, expected = RETRYABLE[kind]
     async with ScriptedApi(answer, answer, FOUND) as api, api.session() as session:
         assert await fetch(session) == EXTENSION
     assert [str(request.url) for request in api.requests] == [URL] * 3
-
-
-@pytest.mark.parametrize("answer", PASSING)
-@leaves_nothing
-async def test_what_does_not_pass_is_raised_after_the_last_attempt(answer: Answer) -> None:
-    timeout = Timeout(attempt=5)
-    async with (
-        ScriptedApi(then=answer) as api,
-        api.session(retry=Steady(attempts=4), timeout=timeout) as session,
-    ):
-        raised = await failure(session)
-    assert isinstance(
-        raised, (ApiError, ConnectionFailedError, RequestTimeoutError, InvalidResponseError)
-    )
-    assert raised.attempts == len(api.requests) == 4
-    assert raised.not_retried is None
+    async with ScriptedApi(then=answer) as api:
+        async with api.session(retry=RetryPolicy(attempts=3)) as session:
+            raised = await failure(session)
+        async with api.session(retry=RetryPolicy.off()) as session:
+            assert (await failure(session)).attempts == 1
+            assert isinstance((await batch(session))[0], (expected, RequestTimeoutError))
+    assert type(raised) is expected
+    assert (raised.attempts, raised.not_retried, len(api.requests)) == (3, None, 5)
 
 
 @pytest.mark.parametrize(
     ("answer", "expected"),
     [
-        *((error(status), ApiError) for status in (400, 402, 405, 409, 410, 418, 422, 425)),
-        (error(401), AuthenticationError),
-        (error(403), PermissionDeniedError),
+        *((error(status), ApiError) for status in (302, 400, 422)),
         (error(404), NotFoundError),
-        *((error(status), ServerError) for status in (501, 505, 507, 599)),
-        (error(302, Location="https://elsewhere.example/"), ApiError),
+        *((error(status), ServerError) for status in (501, 599)),
         (Answer(b"", 204), InvalidResponseError),
         (Answer(b"{}"), InvalidResponseError),
-        (Answer(b"null"), InvalidResponseError),
-        (Answer(FOUND.body.replace(b'"Incoming Voice Call"', b"7")), InvalidResponseError),
+        (
+            Answer(failure=aiohttp.ClientConnectorCertificateError(KEY, ValueError("expired"))),
+            CertificateError,
+        ),
+        (Answer(failure=ValueError("two headers")), ConnectionFailedError),
     ],
-    ids=lambda value: f"{value.status}-{len(value.body)}" if isinstance(value, Answer) else None,
 )
 @leaves_nothing
-async def test_what_will_not_pass_is_raised_at_once(
-    answer: Answer, expected: type[MarketplaceError]
-) -> None:
+async def test_not_retried(answer: Answer, expected: type[MarketplaceError]) -> None:
+    """Any other error is raised after the first attempt, for direct and batch calls."""
     events: list[RetryEvent] = []
-    async with ScriptedApi(answer) as api, api.session(on_retry=events.append) as session:
-        raised = await failure(session)
-    assert type(raised) is expected
-    assert raised.attempts == 1
-    assert now() == 0
-    assert not events
+    async with ScriptedApi(then=answer) as api, api.session(on_retry=events.append) as session:
+        raised = [await failure(session), *await batch(session)]
+    assert [(type(error), error.attempts) for error in raised] == [(expected, 1)] * 2
+    assert (len(api.requests), events, now()) == (2, [], 0)
 
 
 @leaves_nothing
-async def test_retries_can_be_turned_off() -> None:
-    events: list[RetryEvent] = []
-    async with (
-        ScriptedApi(error(503)) as api,
-        api.session(retry=RetryPolicy.off(), on_retry=events.append) as session,
-    ):
-        assert isinstance(await failure(session), ServerError)
-    assert len(api.requests) == 1
-    assert not events
-
-
-@leaves_nothing
-async def test_between_attempts_the_call_waits_as_the_policy_says() -> None:
-    async with (
-        ScriptedApi(then=error(500, seconds=1)) as api,
-        api.session(retry=Steady(wait_max=1)) as session,
-    ):
+async def test_backoff() -> None:
+    """The waits double up to a maximum."""
+    settings = {"retry": Steady(wait_max=1), "limiter": asyncio.Semaphore(1)}
+    async with ScriptedApi(then=error(500, seconds=1)) as api, api.session(**settings) as session:
         await failure(session)
     assert api.times == pytest.approx([0, 1.2, 2.6, 4.4, 6.4, 8.4])
-    assert now() == pytest.approx(9.4)
 
 
+@pytest.mark.parametrize("seed", range(100))
 @leaves_nothing
-async def test_waits_are_jittered() -> None:
-    async with ScriptedApi(then=error(500)) as api, api.session() as session:
-        await asyncio.gather(*(failure(session) for _ in range(5)))
-    second = api.times[5:10]
-    assert len(set(second)) == 5
-    assert 0 < min(second) < max(second) < 0.2
-
-
-# What errors tell
-
-
-@leaves_nothing
-async def test_an_error_says_what_was_asked_and_how_often_and_what_the_api_said_of_it() -> None:
-    body = b"""{"code": 20422, "message": "Invalid", "more_info": "https://example.test/20422",
-                "status": 422, "params": {"name": "PageSize"}}"""
-    refused = Answer(body, 422, {"Twilio-Request-Id": "RQ7"})
-    async with ScriptedApi(error(503), refused) as api, api.session() as session:
-        raised = await failure(session)
-    assert isinstance(raised, ApiError)
-    assert (raised.method, raised.url, raised.attempts) == ("GET", URL, 2)
-    assert (raised.status, raised.code, raised.message) == (422, 20422, "Invalid")
-    assert (raised.more_info, raised.request_id) == ("https://example.test/20422", "RQ7")
-    assert raised.params == {"name": "PageSize"}
-    assert str(raised) == f"HTTP 422, code 20422: Invalid [request RQ7] (GET {URL}, 2 attempts)"
-
-
-@leaves_nothing
-async def test_a_wrong_shape_is_named_field_by_field() -> None:
-    answer = Answer(b'{"sid": null, "available_add_on_sid": 7}')
-    async with ScriptedApi(answer) as api, api.session() as session:
-        raised = await failure(session)
-    assert isinstance(raised, InvalidResponseError)
-    assert raised.url == URL
-    assert raised.fields == (
-        "expected a string, got null @ $.sid",
-        "expected a string, got an integer @ $.available_add_on_sid",
-    )
-
-
-@leaves_nothing
-async def test_no_exception_of_aiohttp_is_behind_an_error() -> None:
-    answers = Answer(failure=aiohttp.ClientPayloadError("cut")), error(500), NEVER
-    async with ScriptedApi(*answers, then=NEVER) as api, api.session() as session:
-        raised: BaseException | None = await failure(session)
-    while raised is not None:
-        assert type(raised).__module__.partition(".")[0] in {"marketplace_async", "asyncio"}
-        raised = raised.__cause__ or raised.__context__
-
-
-# What is told of retries
-
-
-@leaves_nothing
-async def test_on_retry_is_told_of_each_retry_before_the_wait() -> None:
-    told: list[tuple[float, RetryEvent]] = []
-
-    def tell(event: RetryEvent) -> None:
-        told.append((now(), event))
-
-    async with (
-        ScriptedApi(error(503, seconds=1), error(429, seconds=1), FOUND) as api,
-        api.session(retry=Steady(), on_retry=tell) as session,
-    ):
-        await fetch(session)
-    (first_at, first), (second_at, second) = told
-    assert (first_at, second_at) == pytest.approx((1, 2.2))
-    assert (first.method, first.url, first.attempt, first.wait) == ("GET", URL, 1, 0.2)
-    assert (second.method, second.url, second.attempt, second.wait) == ("GET", URL, 2, 0.4)
-    assert isinstance(first.error, ServerError)
-    assert isinstance(second.error, RateLimitError)
-    assert [event.error.attempts for _, event in told] == [1, 2]
-
-
-@leaves_nothing
-async def test_what_on_retry_raises_ends_the_call_and_costs_the_others_nothing() -> None:
-    def refuse(event: RetryEvent) -> None:
-        if refusing:
-            raise LookupError("enough")
-
-    refusing = True
-    async with (
-        ScriptedApi(*[error(503)] * 21, FOUND) as api,
-        api.session(on_retry=refuse) as session,
-    ):
-        for _ in range(20):
-            with pytest.raises(LookupError, match="enough"):
-                await fetch(session)
-        refusing = False
+async def test_short_outage(seed: int) -> None:
+    """A lone direct call survives an outage of 2 seconds."""
+    random.seed(seed)
+    answer = partial(down_until, 2)
+    async with ScriptedApi(then=answer) as api, api.session() as session:
         assert await fetch(session) == EXTENSION
-    assert now() < 0.2
-
-
-def test_each_request_and_each_retry_is_logged_with_its_data(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    @leaves_nothing
-    async def two_attempts() -> None:
-        async with (
-            ScriptedApi(Answer(failure=OSError("reset"), seconds=1), FOUND) as api,
-            api.session(retry=Steady()) as session,
-        ):
-            await fetch(session)
-
-    with caplog.at_level(logging.DEBUG, "marketplace_async"):
-        two_attempts()
-    records = [record for record in caplog.records if record.name.startswith("marketplace_async")]
-    assert {record.name for record in records} == {"marketplace_async"}
-    first, retry, second = records
-    assert [record.levelno for record in records] == [logging.DEBUG, logging.INFO, logging.DEBUG]
-    data = {"method": "GET", "url": URL, "attempt": 1, "status": 0, "duration": 1.0}
-    assert vars(first).items() >= data.items()
-    assert vars(retry).items() >= {"attempt": 1, "wait": 0.2, "url": URL}.items()
-    data = {"method": "GET", "url": URL, "attempt": 2, "status": 200, "duration": 0.0}
-    assert vars(second).items() >= data.items()
-    assert first.getMessage() == f"GET {URL}: no answer in 1.000 s, attempt 1"
-    assert retry.getMessage().startswith("attempt 1 failed, next in 0.2 s: OSError: reset (GET ")
-    assert second.getMessage() == f"GET {URL}: 200 in 0.000 s, attempt 2"
-
-
-# The deadline of the whole call
 
 
 @leaves_nothing
-async def test_a_call_that_is_never_answered_ends_at_its_deadline_and_names_the_last_attempt() -> (
-    None
-):
-    timeout = Timeout(total=40, attempt=15)
-    async with (
-        ScriptedApi(then=NEVER) as api,
-        api.session(timeout=timeout, retry=Steady(attempts=100)) as session,
-    ):
-        raised = await failure(session)
-    assert isinstance(raised, RequestTimeoutError)
-    assert now() == 40
-    assert api.times == pytest.approx([0, 15.2, 30.6])
-    assert (raised.waited_for, raised.seconds, raised.attempts) == ("the call", 40, 3)
-    assert isinstance(raised.last_error, RequestTimeoutError)
-    assert (raised.last_error.waited_for, raised.last_error.seconds) == ("an attempt", 15)
+async def test_uncounted_failures() -> None:
+    """A batch call does not use up attempts for 429 and local errors."""
+    answers = [error(429), failed_with(errno.EMFILE)] * 8
+    async with ScriptedApi(*answers, then=FOUND) as api, api.session() as session:
+        assert await batch(session) == [EXTENSION]
+    assert len(api.requests) == 17
+    assert max(b - a for a, b in zip(api.times, api.times[1:], strict=False)) <= 1
 
 
 @leaves_nothing
-async def test_the_first_attempt_may_be_what_the_deadline_ends() -> None:
-    async with ScriptedApi(NEVER) as api, api.session(timeout=Timeout(total=5)) as session:
-        raised = await failure(session)
-    assert isinstance(raised, RequestTimeoutError)
-    assert now() == 5
-    assert (raised.url, raised.attempts, raised.last_error) == (URL, 1, None)
+async def test_budget() -> None:
+    """While the budget is spent direct calls are not retried, but batch calls are."""
+    answers = [error(500), error(500), FOUND] * 123 + [error(500)] * 5
+    outages: list[bool] = []
+
+    def on_retry(_: RetryEvent) -> None:
+        outages.append(session.statistics().outage)
+
+    api = ScriptedApi(*answers, then=FOUND)
+    async with api, api.session(on_retry=on_retry) as session:
+        for _ in range(123):
+            assert await fetch(session) == EXTENSION
+        assert session.statistics().budget_left == 500 - 4 * 123
+        assert not any(outages)
+        for attempts in (2, 1):
+            raised = await failure(session)
+            assert raised.not_retried == "too many retries of this session have failed recently"
+            assert (raised.attempts, session.statistics().budget_left) == (attempts, 3)
+        assert await batch(session) == [EXTENSION]
+        assert session.statistics().budget_left == 4
 
 
-@leaves_nothing
-async def test_waiting_for_the_limiter_is_within_the_deadline() -> None:
-    async with (
-        ScriptedApi() as api,
-        api.session(limiter=asyncio.Semaphore(0), timeout=Timeout(total=5)) as session,
-    ):
-        raised = await failure(session)
-    assert isinstance(raised, RequestTimeoutError)
-    assert now() == 5
-    assert raised.attempts == 0
-
-
-@leaves_nothing
-async def test_a_wait_that_does_not_fit_is_not_begun() -> None:
-    policy = Steady(attempts=100, wait_initial=2, wait_max=2)
-    async with (
-        ScriptedApi(then=error(503, seconds=1)) as api,
-        api.session(timeout=Timeout(total=9), retry=policy) as session,
-    ):
-        raised = await failure(session)
-    assert isinstance(raised, ServerError)
-    assert api.times == [0, 3, 6]
-    assert now() == 7
-    assert raised.not_retried == "the next wait, 2 s, is not within the 2 s left"
-    assert "not retried: the next wait" in str(raised)
-
-
-@leaves_nothing
-async def test_each_page_of_a_listing_has_a_deadline_of_its_own() -> None:
-    url = f"/v1/AvailableAddOns/{ADD_ON}/Extensions?Page="
-    pages = [
-        page(
-            f"XF{number:032x}",
-            next_page_url=f"https://marketplace.twilio.com{url}{number}" if number < 5 else None,
-            seconds=8,
-        )
-        for number in range(1, 6)
-    ]
-    async with ScriptedApi(*pages) as api, api.session(timeout=Timeout(total=10)) as session:
-        listed = await session.available_add_ons(ADD_ON).extensions.list().to_list()
-    assert len(listed) == 5
-    assert now() == 40
-
-
-# What the API asks to wait
+# Retry-After
 
 
 def later(seconds: float) -> dict[str, str]:
-    """The headers of an answer that names a time that long after its own."""
     sent = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
-    return {
-        "Date": format_datetime(sent, usegmt=True),
-        "Retry_After": format_datetime(sent + timedelta(seconds=seconds), usegmt=True),
-    }
+    moment = format_datetime(sent + timedelta(seconds=seconds), usegmt=True)
+    return {"Date": format_datetime(sent, usegmt=True), "Retry_After": moment}
 
 
 @pytest.mark.parametrize("status", [429, 503])
-@pytest.mark.parametrize("headers", [{"Retry_After": 7}, later(7)], ids=["seconds", "a date"])
+@pytest.mark.parametrize(
+    ("headers", "least"),
+    [
+        *(({"Retry_After": value}, 3) for value in ("3", "3.0", " 3\t")),
+        (later(3), 3),
+        (later(-3), 0),
+        *(({"Retry_After": value}, 0) for value in ("", "0", "-3", "soon", "3 s", "nan", "inf")),
+        *(({"Retry_After": value}, 0) for value in ("1e1", "\u0663", "Mon, 99 Foo 99999 99:99")),
+    ],
+)
 @leaves_nothing
-async def test_retry_after_is_waited_for_and_little_more(
-    status: int, headers: dict[str, Any]
-) -> None:
-    answer = error(status, **headers)
-    async with ScriptedApi(answer, FOUND) as api, api.session() as session:
+async def test_retry_after(status: int, headers: dict[str, Any], least: float) -> None:
+    """A valid Retry-After is the minimum wait, any other value is ignored."""
+    async with ScriptedApi(error(status, **headers), FOUND) as api, api.session() as session:
         await fetch(session)
-    assert 7 <= api.times[1] <= 7.2
+    assert least <= api.times[1] <= least + 0.2
 
 
+@pytest.mark.parametrize(
+    ("wait", "settings", "reason"),
+    [
+        (31, {}, "the server requests a wait of more than 30 s (retry_after_max)"),
+        ("9" * 18, {}, "the server requests a wait of more than 30 s (retry_after_max)"),
+        (8, {"timeout": 7}, "the next wait, 8"),
+        (8, {"retry": RetryPolicy.off()}, None),
+    ],
+)
 @leaves_nothing
-async def test_a_retry_after_beyond_the_bound_ends_the_call_at_once() -> None:
-    async with (
-        ScriptedApi(error(429, Retry_After=8)) as api,
-        api.session(retry=RetryPolicy(retry_after_max=7)) as session,
-    ):
-        raised = await failure(session)
-    assert isinstance(raised, RateLimitError)
+async def test_retry_after_too_long(
+    wait: object, settings: dict[str, Any], reason: str | None
+) -> None:
+    """A Retry-After beyond the policy or the deadline ends the call at once."""
+    async with ScriptedApi(then=error(429, Retry_After=str(wait))) as api:
+        async with api.session(**settings) as session:
+            raised = [await failure(session)]
+        async with api.session(**settings) as session:
+            raised += await batch(session)
     assert now() == 0
-    assert raised.retry_after == 8
-    assert raised.not_retried
-    assert "retry_after_max" in raised.not_retried
+    for each in raised:
+        assert isinstance(each, RateLimitError)
+        assert each.attempts == 1
+        assert (each.not_retried or "None").startswith(str(reason))
 
 
 @leaves_nothing
-async def test_a_retry_after_beyond_the_deadline_ends_the_call_at_once() -> None:
-    async with (
-        ScriptedApi(error(429, Retry_After=8)) as api,
-        api.session(timeout=Timeout(total=7)) as session,
-    ):
-        raised = await failure(session)
-    assert isinstance(raised, RateLimitError)
-    assert now() == 0
-    assert raised.not_retried
-    assert "not within the 7 s left" in raised.not_retried
+async def test_pause() -> None:
+    """All calls of the session wait for the latest Retry-After, also those in the limiter."""
+    waits = (5, 9, 1)
+    answers = [error(429, Retry_After=wait, seconds=n) for n, wait in enumerate(waits, 1)]
+    limiter = asyncio.Semaphore(3)
+    async with ScriptedApi(*answers, then=FOUND) as api, api.session(limiter=limiter) as session:
+        calls = [at(seconds, session) for seconds in (0, 0, 0, 0, 1.5, 3.5, 6, 10)]
+        await asyncio.sleep(4)
+        statistics = session.statistics()
+        assert (statistics.pause, statistics.waiting, statistics.rejections) == (7, 3, 3)
+        await asyncio.gather(*calls)
+        assert session.statistics().pause == 0
+    assert api.times[:3] == [0, 0, 0]
+    assert all(11 <= time <= 11.4 for time in api.times[3:])
+    assert len(set(api.times[3:])) == len(calls)
 
 
 @leaves_nothing
-async def test_a_retry_after_holds_back_calls_that_begin_later() -> None:
-    async with (
-        ScriptedApi(error(429, Retry_After=7), then=FOUND) as api,
-        api.session() as session,
-    ):
-        await asyncio.gather(fetch(session), *(at(n, lambda: fetch(session)) for n in range(1, 7)))
-    assert len(api.requests) == 8
-    assert api.times[0] == 0
-    assert all(7 <= time <= 7.2 for time in api.times[1:])
-    assert len(set(api.times)) == 8
-
-
-@leaves_nothing
-async def test_a_retry_after_holds_back_calls_that_queue_in_the_limiter() -> None:
-    limiter = asyncio.Semaphore(1)
-    async with (
-        ScriptedApi(error(429, Retry_After=7, seconds=1), then=FOUND) as api,
-        api.session(limiter=limiter) as session,
-    ):
-        await asyncio.gather(*(fetch(session) for _ in range(3)))
-    assert api.times[0] == 0
-    assert len(api.times) == 4
-    assert all(8 <= time <= 8.2 for time in api.times[1:])
-    assert not limiter.locked()
-
-
-@leaves_nothing
-async def test_a_longer_pause_holds_back_a_call_that_was_told_of_a_shorter_one() -> None:
-    async with (
-        ScriptedApi(
-            error(429, Retry_After=5, seconds=1), error(429, Retry_After=9, seconds=2), then=FOUND
-        ) as api,
-        api.session() as session,
-    ):
-        await asyncio.gather(fetch(session), fetch(session), at(3, lambda: fetch(session)))
-    assert api.times[:2] == [0, 0]
-    assert all(11 <= time <= 11.2 for time in api.times[2:])
-
-
-@leaves_nothing
-async def test_a_call_that_would_be_over_before_the_pause_fails_at_once() -> None:
-    async with (
-        ScriptedApi(error(429, Retry_After=7), FOUND) as api,
-        api.session(timeout=Timeout(total=6)) as session,
-    ):
-        assert isinstance(await failure(session), RateLimitError)
+async def test_pause_too_long() -> None:
+    """A call that would end before the end of a pause is not begun."""
+    answers = error(429, Retry_After=7), FOUND
+    async with ScriptedApi(*answers) as api, api.session(timeout=6) as session:
+        await failure(session)
         await asyncio.sleep(0.5)
         raised = await failure(session)
-        assert isinstance(raised, RequestTimeoutError)
         assert now() == 0.5
-        assert raised.attempts == 0
-        assert (raised.waited_for, raised.seconds) == ("the call", 6)
-        assert raised.not_retried == "the API asked for a pause of 6.5 s, and 6 s are left"
         await asyncio.sleep(1.5)
         assert await fetch(session) == EXTENSION
-    assert 7 <= api.times[1] <= 7.2
+    assert isinstance(raised, RequestTimeoutError)
+    assert raised.attempts == 0
+    assert raised.not_retried == "the server requested a pause of 6.5 s, and 6 s are left"
 
 
-# What the calls of a session share in an outage
-
-
-@leaves_nothing
-async def test_a_server_that_is_down_gets_few_requests_more_than_there_are_calls() -> None:
-    policy = RetryPolicy(attempts=50, wait_max=0.5)
-    async with (
-        ScriptedApi(then=error(503, seconds=0.1)) as api,
-        api.session(limiter=asyncio.Semaphore(1000), retry=policy) as session,
-    ):
-        raised = await asyncio.gather(*(failure(session) for _ in range(300)))
-        assert 300 < len(api.requests) <= 300 + 100 + 5
-        assert "too many retries of this session have failed of late" in {
-            error.not_retried for error in raised
-        }
-        before = len(api.requests)
-        raised = await asyncio.gather(*(failure(session) for _ in range(50)))
-    assert len(api.requests) - before == 50
-    assert {error.attempts for error in raised} == {1}
+# Deadlines
 
 
 @leaves_nothing
-async def test_healthy_answers_pay_for_further_retries() -> None:
-    answers = [*[error(503)] * 200, *[FOUND] * 4, error(503), FOUND, error(503), FOUND]
-    policy = RetryPolicy(attempts=1000, wait_max=0.01)
-    async with ScriptedApi(*answers) as api, api.session(retry=policy) as session:
-        while not (await failure(session)).not_retried:
-            pass
-        spent = len(api.requests)
-        assert spent == 101
-        while len(api.requests) < 200:
-            assert (await failure(session)).attempts == 1
-        for _ in range(4):
+async def test_deadline() -> None:
+    """The error of the deadline names the phases, the attempts and the last error."""
+    answers = error(429, Retry_After=3, seconds=1), error(500, seconds=2)
+    timeout = Timeout(total=40, attempt=50)
+    settings = {"timeout": timeout, "limiter": asyncio.Semaphore(1), "retry": Steady()}
+    async with ScriptedApi(*answers, then=NEVER) as api, api.session(**settings) as session:
+        calls = fetch(session), fetch(session)
+        results = await asyncio.gather(*calls, return_exceptions=True)
+    assert now() == 40
+    for result in results:
+        assert isinstance(result, RequestTimeoutError)
+        assert (result.what, result.seconds, result.url) == ("the call", 40, URL)
+        assert sum(result.spent.values()) == pytest.approx(40)
+        assert str(result).startswith("the call took longer than 40 s (")
+        assert f", {result.attempts} attempt" in str(result)
+        assert result.__cause__ is result.last_error
+    phases = " ".join(map(str, results))
+    for phase in ("for the limiter", "in attempts", "to retry", "the end of a pause"):
+        assert phase in phases
+    assert "; the last attempt: HTTP 500, code 20500: No" in phases
+
+
+@leaves_nothing
+async def test_deadlines_each() -> None:
+    """Each call has its own deadline, whichever calls end before it."""
+    lengths = [100, 2, 100, 1, 9.9, 100]
+    answers = [attrs.evolve(FOUND, seconds=seconds) for seconds in lengths]
+    async with ScriptedApi(*answers) as api, api.session(timeout=10) as session:
+        ends: list[float] = []
+        calls = [at(number, session) for number in range(6)]
+        for call in calls:
+            call.add_done_callback(lambda _: ends.append(round(now(), 1)))
+        results = await asyncio.gather(*calls, return_exceptions=True)
+        assert not any(call.cancelling() for call in calls)
+    assert ends == [3, 4, 10, 12, 13.9, 15]
+    assert [result == EXTENSION for result in results] == [length < 10 for length in lengths]
+
+
+@leaves_nothing
+async def test_deadline_and_cancel() -> None:
+    """A cancellation at the moment of the deadline is a cancellation."""
+    async with ScriptedApi(then=NEVER) as api, api.session(timeout=5) as session:
+        call = at(0, session)
+        await asyncio.sleep(1)
+        asyncio.get_running_loop().call_at(5, call.cancel)
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        for seconds, expected in (3, TimeoutError), (9, RequestTimeoutError):
+            with pytest.raises(TimeoutError) as caught:
+                async with asyncio.timeout(seconds):
+                    await fetch(session)
+            assert caught.type is expected
+        assert is_idle(session)
+
+
+@leaves_nothing
+async def test_deadline_and_error() -> None:
+    """An exception at the moment of the deadline is raised as it is."""
+
+    async def on_retry(_: RetryEvent) -> None:
+        try:
+            await asyncio.sleep(100)
+        except asyncio.CancelledError:
+            raise LookupError from None
+
+    async with ScriptedApi(error(503)) as api, api.session(on_retry=on_retry) as session:
+        with pytest.raises(LookupError):
             await fetch(session)
-        assert (await failure(session)).not_retried
-        await fetch(session)
+
+
+# on_retry
+
+
+@pytest.mark.parametrize("pause", [0, 1])
+@leaves_nothing
+async def test_on_retry(pause: int) -> None:
+    """on_retry gets each retry before the wait, is awaited if async, and may end the call."""
+    events: list[tuple[float, RetryEvent]] = []
+
+    async def wait() -> None:
+        await asyncio.sleep(pause)
+
+    def on_retry(event: RetryEvent) -> object:
+        events.append((round(now(), 3), event))
+        if event.attempt == 3:
+            raise LookupError("enough")
+        return wait() if pause else None
+
+    settings = {"retry": Steady(), "on_retry": on_retry}
+    answers = error(503), error(429), DISCONNECTED
+    async with ScriptedApi(*answers, then=FOUND) as api, api.session(**settings) as session:
+        with pytest.raises(LookupError, match="enough"):
+            await fetch(session)
         assert await fetch(session) == EXTENSION
-    assert len(api.requests) == len(answers)
+        assert is_idle(session)
+    assert [time for time, _ in events] == ([0, 1.2, 2.6] if pause else [0, 0.2, 0.6])
+    found = [(event.method, event.url, event.attempt, event.wait) for _, event in events]
+    assert found == [("GET", URL, 1, 0.2), ("GET", URL, 2, 0.4), ("GET", URL, 3, 0.8)]
+    expected = [ServerError, RateLimitError, ConnectionFailedError]
+    assert [type(event.error) for _, event in events] == expected
+    assert [event.error.attempts for _, event in events] == [1, 2, 3]
+
+
+# Limiters
+
+
+@pytest.mark.parametrize("create", [asyncio.Semaphore, anyio.CapacityLimiter])
+@leaves_nothing
+async def test_foreign_limiter(create: Callable[[int], Any]) -> None:
+    """Another limiter is entered for each attempt, not during the waits between them."""
+    answers = [error(503, seconds=1), *[attrs.evolve(FOUND, seconds=1)] * 5]
+    settings = {"limiter": create(2), "retry": Steady(wait_initial=2)}
+    async with ScriptedApi(*answers) as api, api.session(**settings) as session:
+        calls = [at(0, session) for _ in range(5)]
+        await asyncio.sleep(0.5)
+        assert (session.statistics().in_flight, session.statistics().limit) == (2, None)
+        await asyncio.gather(*calls)
+    assert api.times == [0, 0, 1, 1, 2, 3]
 
 
 @leaves_nothing
-async def test_the_first_success_after_an_outage_lets_all_go_on() -> None:
-    async with (
-        ScriptedApi(then=down_until(0.5)) as api,
-        api.session(limiter=asyncio.Semaphore(1000), retry=Steady(wait_initial=1)) as session,
-    ):
-        await asyncio.gather(*(fetch(session) for _ in range(20)))
-    assert api.times == [*[0] * 20, *[1] * 5, *[2] * 15]
+async def test_rate_limiter() -> None:
+    """A limiter of the rate spaces the attempts."""
+    limiter = AsyncLimiter(1, 2)
+    async with ScriptedApi(then=FOUND) as api, api.session(limiter=limiter) as session:
+        await asyncio.gather(*(fetch(session) for _ in range(4)))
+    assert api.times == pytest.approx([0, 2, 4, 6])
+
+
+class Suppressing(asyncio.Semaphore):
+    async def __aexit__(self, *error: object) -> Any:
+        await super().__aexit__(None, None, None)
+        return True
 
 
 @leaves_nothing
-async def test_two_hundred_calls_outlive_an_outage_of_two_seconds() -> None:
-    async with ScriptedApi(then=down_until(2)) as api, api.session() as session:
-        found = await asyncio.gather(*(fetch(session) for _ in range(200)), return_exceptions=True)
-    assert found.count(EXTENSION) >= 195
-    assert len(api.requests) < 500
+async def test_suppressing_limiter() -> None:
+    """A limiter that suppresses errors is reported."""
+    async with ScriptedApi(error(404)) as api, api.session(limiter=Suppressing()) as session:
+        with pytest.raises(RuntimeError, match="suppressed"):
+            await fetch(session)
+        assert is_idle(session)
 
 
 @leaves_nothing
-async def test_who_stands_by_in_an_outage_ends_at_its_deadline() -> None:
-    policy = RetryPolicy(attempts=10, wait_initial=1e-9)
-    async with (
-        ScriptedApi(*[error(503)] * 6, then=NEVER) as api,
-        api.session(
-            limiter=asyncio.Semaphore(1000), retry=policy, timeout=Timeout(total=3, attempt=30)
-        ) as session,
-    ):
-        raised = await asyncio.gather(*(failure(session) for _ in range(6)))
-    assert now() == pytest.approx(3)
-    assert all(isinstance(error, RequestTimeoutError) for error in raised)
-    assert sorted(error.attempts for error in raised) == [1, 2, 2, 2, 2, 2]
+async def test_local_errors() -> None:
+    """A lack of descriptors shrinks the limit, but is no outage and costs no budget."""
+    limiter = AdaptiveLimiter(start=40)
+    answers = [attrs.evolve(failed_with(errno.EMFILE), seconds=0.1)] * 40
+    async with ScriptedApi(*answers, then=FOUND) as api, api.session(limiter=limiter) as session:
+        calls = [at(0, session) for _ in range(40)]
+        await asyncio.sleep(0.15)
+        statistics = session.statistics()
+        assert (statistics.limit, statistics.outage, statistics.budget_left) == (20, False, 500)
+        assert await asyncio.gather(*calls) == [EXTENSION] * 40
+
+
+# Cancellation and closing
+
+
+def troubled(seed: int) -> Callable[[Request], Answer]:
+    """Return a server with many faults until 30 s, which is down from 2 s to 8 s."""
+    chance = random.Random(seed)
+    faults = [error(503), error(429), error(429, Retry_After=1), DISCONNECTED, NEVER]
+    faults += [failed_with(errno.EMFILE), Answer(b""), error(404), *[FOUND] * 12]
+
+    def answer(request: Request) -> Answer:
+        fault = error(503) if 2 < request.seconds < 8 else chance.choice(faults)
+        fault = FOUND if request.seconds > 30 else fault
+        return attrs.evolve(fault, seconds=fault.seconds or chance.random() / 10)
+
+    return answer
+
+
+@pytest.mark.parametrize("seed", range(10))
+@leaves_nothing
+async def test_cancelled(seed: int) -> None:
+    """Calls cancelled at any point leave no count behind, and all other calls go on."""
+    chance = random.Random(seed)
+    random.seed(seed)
+    timeout = Timeout(total=20, attempt=1)
+    limiter = AdaptiveLimiter(ceiling=6) if seed % 2 else asyncio.Semaphore(3)
+    settings = {"limiter": limiter, "timeout": timeout}
+    async with ScriptedApi(then=troubled(seed)) as api, api.session(**settings) as session:
+        work: list[Callable[[Any], Any]] = [batch, partial(batch, calls=20), fetch, fetch]
+        tasks = [asyncio.ensure_future(work[n % 4](session)) for n in range(40)]
+        for task in chance.sample(tasks, 32):
+            for _ in range(chance.choice([0, 1, 2, 3, 5])):
+                await asyncio.sleep(0)
+            await asyncio.sleep(chance.choice([0, 0, 0.01, 0.1, 0.5]))
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        assert is_idle(session)
+        await asyncio.sleep(40 - now())
+        assert await batch(session, 50) == [EXTENSION] * 50
+        assert await fetch(session) == EXTENSION
+        assert now() < 45
+
+
+@pytest.mark.parametrize("end", ["cancel", "timeout", "close"])
+@pytest.mark.parametrize("phase", ["limiter", "pause", "attempt", "backoff", "outage", "on_retry"])
+@leaves_nothing
+async def test_ended_while(phase: str, end: str) -> None:
+    """A call can be cancelled, timed out and closed while it waits for anything."""
+    answers = {
+        "pause": [error(429, Retry_After=20)],
+        "attempt": [NEVER],
+        "backoff": [error(503)],
+        "on_retry": [error(503)],
+        "outage": [error(503)] * 8,
+    }.get(phase, [])
+    settings: dict[str, Any] = {"limiter": asyncio.Semaphore(phase != "limiter")}
+    if phase == "on_retry":
+        settings["on_retry"] = partial(asyncio.sleep, 30)
+    policy = RetryPolicy(wait_initial=20 if phase == "backoff" else 0.1)
+    async with ScriptedApi(*answers, then=NEVER) as api:
+        session = await api.session(retry=policy, **settings).start()
+        calls = [asyncio.create_task(fetch(session)) for _ in range(6)]
+        await asyncio.sleep(3)
+        for call in calls:
+            match end:
+                case "cancel":
+                    call.cancel()
+                case "timeout":
+                    with pytest.raises(TimeoutError):
+                        async with asyncio.timeout(0):
+                            await call
+                case _:
+                    await session.close()
+        results = await asyncio.gather(*calls, return_exceptions=True)
+        assert now() == 3
+        expected = SessionClosedError if end == "close" else asyncio.CancelledError
+        assert {type(result) for result in results} == {expected}
+        if end == "close":
+            assert str(results[0]).startswith("the session was closed during the call (GET ")
+        else:
+            assert is_idle(session)
+            await session.close()

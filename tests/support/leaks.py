@@ -52,20 +52,16 @@ def texts_of(error: BaseException) -> Iterator[tuple[str, str]]:
         name = type(link).__name__
         yield f"text of {name}", f"{link} {link!r} {vars(link)!r}"
         yield f"traceback of {name}", "".join(traceback.format_exception(link))
-        for frame, _ in traceback.walk_tb(link.__traceback__):
-            # Test modules know the secrets.
-            if not Path(frame.f_code.co_filename).is_relative_to(TESTS):
-                for local, value in frame.f_locals.items():
-                    yield f"local {local} of {frame.f_code.co_qualname}", _repr(value)
+        # Test modules know the secrets.
+        frames = [
+            step
+            for step in traceback.walk_tb(link.__traceback__)
+            if not Path(step[0].f_code.co_filename).is_relative_to(TESTS)
+        ]
+        for frame in traceback.StackSummary.extract(iter(frames), capture_locals=True):
+            yield f"locals of {frame.name}", repr(frame.locals)
         if isinstance(link, MarketplaceError):
             yield f"pickle of {name}", pickle.dumps(link, 0).decode("latin-1")
-
-
-def _repr(value: object) -> str:
-    try:
-        return repr(value)
-    except Exception as error:  # noqa: BLE001  # of an object whose __init__ failed
-        return repr(error)
 
 
 @pytest.fixture

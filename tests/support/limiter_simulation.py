@@ -1,149 +1,129 @@
-"""Many calls through a limiter to a server that refuses, simulated in virtual time.
-
-A limiter is judged by how near it keeps the server to its limit and how few requests are
-refused on the way. Only the server and the network are simulated; the limiter and the waits
-between attempts are the library's own. Seconds cost next to nothing and each seed gives one
-course of events.
-"""
+"""Calls through real limiters to a simulated server, in virtual time."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections import deque
+from collections.abc import Callable
 from random import Random
-from typing import Any, TypeVar
 
 import attrs
 from virtual_time import VirtualTimeLoop
 
-from marketplace_async.errors import MarketplaceError, RateLimitError
-from marketplace_async.retry import RetryPolicy
-from marketplace_async.transport import Limiter
+from marketplace_async import AdaptiveLimiter, RateLimitError, RetryPolicy
 
-__all__ = ["Course", "Server", "alone", "call", "in_virtual_time_now", "together"]
+Schedule = float | dict[float, float]
+"""A number, or the numbers that hold from certain times on."""
 
-T = TypeVar("T")
-
-WAITING_CALLS = 500  # as many as a fan-out has under way unless told otherwise
-TRIP = 0.0005  # seconds to the server, and back, on average
+WORKERS = 300  # more than the ceiling of the limiter, so that some always wait
+TRIP = 0.0005  # the mean number of seconds to the server, and back
 
 
-def in_virtual_time_now(main: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine to its end in a loop of its own; without debugging, for speed."""
-    with asyncio.Runner(loop_factory=VirtualTimeLoop, debug=False) as runner:
-        return runner.run(main)
+def now() -> float:
+    return asyncio.get_running_loop().time()
 
 
+def at_present(schedule: Schedule) -> float:
+    if isinstance(schedule, dict):
+        return max(item for item in schedule.items() if item[0] <= now())[1]
+    return schedule
+
+
+@attrs.define
 class Server:
-    """Answers so many requests at a time, each after the same time give or take 5 %.
+    """Works on ``slots`` requests at once, and rejects further ones or queues them.
 
-    Those beyond are refused at once. ``admits`` gives how many that is at a time in seconds.
+    ``jitter`` is the coefficient of variation of the latency; with 0 nothing is random. Every
+    two seconds the responses stall for ``stall`` seconds.
     """
 
-    def __init__(self, admits: Callable[[float], int], latency: float, random: Random) -> None:
-        self._admits = admits
-        self._latency = latency
-        self._random = random
-        self._loop = asyncio.get_running_loop()
-        self._in_flight = 0
+    slots: Schedule
+    latency: Schedule = 0.05
+    queues: bool = False
+    jitter: float = 0.05
+    stall: float = 0.0
+    random: Random = attrs.field(factory=lambda: Random(0), init=False)
+    busy: int = attrs.field(default=0, init=False)
+    queue: deque[asyncio.Event] = attrs.field(factory=deque[asyncio.Event], init=False)
 
     async def request(self) -> None:
-        """Give an answer, or raise a `RateLimitError`."""
         await self._trip()
-        if self._in_flight >= self._admits(self._loop.time()):
+        if self.busy < at_present(self.slots):
+            self.busy += 1
+        elif self.queues:
+            self.queue.append(turn := asyncio.Event())
+            await turn.wait()
+        else:
             await self._trip()
             raise RateLimitError(429)
-        self._in_flight += 1
-        await asyncio.sleep(self._latency * self._random.uniform(0.95, 1.05))
-        self._in_flight -= 1
+        seconds = at_present(self.latency)
+        if self.jitter:
+            shape = self.jitter**-2
+            seconds = self.random.gammavariate(shape, seconds / shape)
+        await asyncio.sleep(seconds + max(0.0, self.stall - now() % 2))
+        if self.queue and self.busy <= at_present(self.slots):
+            self.queue.popleft().set()
+        else:
+            self.busy -= 1
         await self._trip()
 
     async def _trip(self) -> None:
-        await asyncio.sleep(TRIP * self._random.expovariate(1))
+        await asyncio.sleep(TRIP * self.random.expovariate(1) if self.jitter else 0)
 
 
 @attrs.define
 class Course:
-    """What became of a client's calls."""
+    """What happened to the calls of one client."""
 
-    answered: int = 0
-    refused: int = 0
-    """Attempts that were refused."""
-    lost: int = 0
-    """Calls that were refused at each of their attempts."""
-    seconds: float = 0.0
-
-    @property
-    def refused_share(self) -> float:
-        return self.refused / (self.refused + self.answered)
+    limits: list[int] = attrs.field(factory=list[int])  # after 0.5, 1.5, 2.5 ... seconds
+    durations: list[float] = attrs.field(factory=list[float])  # of successful attempts
+    rejections: list[float] = attrs.field(factory=list[float])  # the times
+    lost: int = 0  # the number of calls that used up their attempts
 
 
-async def call(
-    limiter: Limiter, request: Callable[[], Coroutine[Any, Any, None]], random: Random,
-    calls: int = 10**9, until: float = float("inf"),
-) -> Course:  # fmt: skip
-    """Make calls, each with the attempts and waits of the default policy, many at a time.
+def simulate(
+    server: Server, seconds: float, clients: int = 1,
+    create: Callable[[], AdaptiveLimiter] = AdaptiveLimiter,
+) -> list[Course]:  # fmt: skip
+    """Return what happens to clients that have a limiter each and always more calls to make."""
+    courses = [Course() for _ in range(clients)]
 
-    Nothing is counted that happens after ``until``, and no call begun.
-    """
-    loop = asyncio.get_running_loop()
+    async def main() -> None:
+        tasks: list[asyncio.Task[None]] = []
+        for course in courses:
+            limiter = create()
+            tasks.append(asyncio.create_task(_watch(limiter, course)))
+            tasks += (asyncio.create_task(_work(limiter, server, course)) for _ in range(WORKERS))
+        await asyncio.sleep(seconds)
+        assert all(task.cancel() for task in tasks)
+        await asyncio.wait(tasks)
+
+    with asyncio.Runner(loop_factory=VirtualTimeLoop, debug=False) as runner:
+        runner.run(main())
+    return courses
+
+
+async def _watch(limiter: AdaptiveLimiter, course: Course) -> None:
+    while True:
+        await asyncio.sleep(0.5)
+        course.limits.append(limiter.statistics().limit)
+        await asyncio.sleep(0.5)
+
+
+async def _work(limiter: AdaptiveLimiter, server: Server, course: Course) -> None:
+    """Make calls one after the other, with the waits and attempts of the default policy."""
     policy = RetryPolicy()
-    course = Course()
-    numbers = iter(range(calls))
-
-    def in_time() -> bool:
-        return loop.time() < until
-
-    async def attempt() -> MarketplaceError | None:
+    attempts = 0
+    while True:
+        attempts += 1
         try:
             async with limiter:
-                await request()
-        except MarketplaceError as error:
-            course.refused += in_time()
-            return error
-        course.answered += in_time()
-        return None
-
-    async def worker() -> None:
-        for _ in numbers:
-            if not in_time():
-                return
-            attempts = 1
-            while error := await attempt():
-                wait = policy.wait(error, attempts, random.random)
-                if wait is None:
-                    course.lost += in_time()
-                    break
-                attempts += 1
-                await asyncio.sleep(wait)
-
-    await asyncio.gather(*(worker() for _ in range(WAITING_CALLS)))
-    course.seconds = loop.time()
-    return course
-
-
-def alone(
-    limiter: Callable[[], Limiter], admits: Callable[[float], int], latency: float, calls: int,
-    seed: int = 0,
-) -> Course:  # fmt: skip
-    """Let one client make so many calls."""
-
-    async def main() -> Course:
-        random = Random(seed)
-        return await call(limiter(), Server(admits, latency, random).request, random, calls)
-
-    return in_virtual_time_now(main())
-
-
-def together(
-    limiter: Callable[[], Limiter], clients: int, admits: int, latency: float, seconds: float,
-    seed: int = 0,
-) -> list[Course]:  # fmt: skip
-    """Let several clients, each with a limiter of its own, share a server for so long."""
-
-    async def main() -> list[Course]:
-        random = Random(seed)
-        server = Server(lambda _: admits, latency, random)
-        return await asyncio.gather(
-            *(call(limiter(), server.request, random, until=seconds) for _ in range(clients))
-        )
-
-    return in_virtual_time_now(main())
+                started = now()
+                await server.request()
+                course.durations.append(now() - started)
+                attempts = 0
+        except RateLimitError as error:
+            course.rejections.append(now())
+            wait = policy.wait(error, attempts, server.random.random)
+            if wait is None:
+                course.lost += 1
+                attempts = 0
+            await asyncio.sleep(wait or 0)

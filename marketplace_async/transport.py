@@ -122,14 +122,13 @@ class _Call:
         self.failures = 0  # the attempts that count towards RetryPolicy.attempts
         self.error: MarketplaceError | None = None  # of the last attempt
         self.spent: dict[str, float] = {}  # seconds by phase
-        self._phase = ""
+        self._phase = LIMITER
         self._since = 0.0
 
     def enter(self, phase: str) -> None:
         """Begin a phase; the time until now belongs to the one before."""
         elapsed = self.deadline.elapsed
-        if self._phase:
-            self.spent[self._phase] = self.spent.get(self._phase, 0.0) + elapsed - self._since
+        self.spent[self._phase] = self.spent.get(self._phase, 0.0) + elapsed - self._since
         self._phase, self._since = phase, elapsed
 
 
@@ -224,7 +223,12 @@ class Transport:
         call.is_waiting, call.is_probe = True, False
         self._waiting += 1
         try:
-            result = self._sender.read(await self._send_when_permitted(call), read)
+            body: bytes | None = None
+            while body is None:
+                if self._paused_until or self._outage.is_on:
+                    await self._wait_for_permission(call)
+                body = await self._send(call)
+            result = self._sender.read(body, read)
         except MarketplaceError as error:
             if not call.is_waiting:
                 self._record_failure(call, error)
@@ -242,26 +246,25 @@ class Transport:
             self._outage.release()
             self.start_next()
 
-    async def _send_when_permitted(self, call: _Call) -> bytes:
-        while True:
-            if self._paused_until:
-                await self._wait_for_pause(call)
-            if self._outage.is_on and not call.is_probe:
-                call.enter(OUTAGE)
-                call.is_probe = await self._outage.wait_for_turn(is_batch=call.is_batch)
-            try:
-                return await self._send(call)
-            except _Blocked:
-                continue
-
-    async def _send(self, call: _Call) -> bytes:
+    async def _wait_for_permission(self, call: _Call) -> None:
+        if self._paused_until:
+            await self._wait_for_pause(call)
+        if self._outage.is_on and not call.is_probe:
+            call.enter(OUTAGE)
+            call.is_probe = await self._outage.wait_for_turn(is_batch=call.is_batch)
         call.enter(LIMITER)
+
+    async def _send(self, call: _Call) -> bytes | None:
+        """Send the request in a slot of the limiter; return None if it may not be sent now."""
         body: bytes | None = None
-        async with self._limiter:
-            if self._paused_until or (self._outage.is_on and not call.is_probe):
-                raise _Blocked
-            self._begin_attempt(call)
-            body = await self._sender.get(call.url, call.attempts)
+        try:
+            async with self._limiter:
+                if self._paused_until or (self._outage.is_on and not call.is_probe):
+                    raise _Blocked
+                self._begin_attempt(call)
+                body = await self._sender.get(call.url, call.attempts)
+        except _Blocked:
+            return None
         if body is None:  # pyright: ignore[reportUnnecessaryComparison]  # with a caller's limiter
             raise RuntimeError("the limiter suppressed the error of an attempt")
         return body
@@ -341,6 +344,7 @@ class Transport:
             if inspect.isawaitable(result):
                 await result
         await asyncio.sleep(wait)
+        call.enter(LIMITER)
 
     async def _wait_for_pause(self, call: _Call) -> None:
         call.enter(PAUSE)

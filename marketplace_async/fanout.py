@@ -5,7 +5,6 @@ import concurrent.futures
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
 from contextvars import copy_context
 from functools import partial
-from types import TracebackType
 from typing import Any, Generic, NoReturn, Self, TypeAlias, TypeVar, cast
 
 import attrs
@@ -96,7 +95,7 @@ class FanOut(Generic[InputT, ValueT]):
         if not isinstance(inputs, AsyncIterable | Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]  # untyped callers
             raise TypeError(f"inputs must be iterable, not {type(inputs).__name__}")
         self._function = function
-        self._inputs = inputs
+        self._inputs = aiter(inputs) if isinstance(inputs, AsyncIterable) else _each(inputs)
         self._get_pace = pace
         self._max_in_flight = max_in_flight
         self._slots = asyncio.Semaphore(max_in_flight)
@@ -121,12 +120,7 @@ class FanOut(Generic[InputT, ValueT]):
         self._task.add_done_callback(self._end)
         return self
 
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, _: object, exc: BaseException | None, traceback: object) -> None:
         if self._task is None:
             return
         self._is_closing = True
@@ -158,27 +152,27 @@ class FanOut(Generic[InputT, ValueT]):
 
     async def _run(self, pace: Transport) -> None:
         is_batch.set(True)  # for the calls that the inputs and the function make
-        inputs = (
-            aiter(self._inputs) if isinstance(self._inputs, AsyncIterable) else _each(self._inputs)
-        )
         try:
-            async with asyncio.TaskGroup() as group:
-                await self._start(inputs, group, pace)
-                if self._is_closing:  # and the inputs suppressed the cancellation
-                    raise asyncio.CancelledError
-        finally:
-            aclose = getattr(inputs, "aclose", None)
-            if aclose is not None:
-                await aclose()
+            try:
+                async with asyncio.TaskGroup() as group:
+                    await self._start(group, pace)
+                    if self._is_closing:  # and the inputs suppressed the cancellation
+                        raise asyncio.CancelledError
+            finally:
+                aclose = getattr(self._inputs, "aclose", None)
+                if aclose is not None:
+                    await aclose()
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # noqa: BLE001  # KeyboardInterrupt would stop the loop
+            self._error = error
 
-    async def _start(
-        self, inputs: AsyncIterator[InputT], group: asyncio.TaskGroup, pace: Transport
-    ) -> None:
+    async def _start(self, group: asyncio.TaskGroup, pace: Transport) -> None:
         """Start a task for each input when there is room."""
         context = copy_context()  # before the inputs change it
         try:
             await self._slots.acquire()
-            async for input_ in inputs:
+            async for input_ in self._inputs:
                 if self._is_closing:
                     break
                 await pace.wait_for_room()
@@ -214,11 +208,8 @@ class FanOut(Generic[InputT, ValueT]):
 
     def _end(self, task: asyncio.Task[None]) -> None:
         # A callback for the same reason.
-        if task.cancelled():
-            if not self._is_closing:
-                self._error = _cancelled("the fan-out")
-        elif (error := task.exception()) is not None:
-            self._error = error
+        if task.cancelled() and not self._is_closing:
+            self._error = _cancelled("the fan-out")
         self._outcomes.put_nowait(_END)
 
 

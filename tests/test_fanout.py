@@ -1,1070 +1,643 @@
+"""Fan-outs: outcomes, bounds, pace, and every way to end.
+
+Responses are scripted and time is virtual. Each test must leave no task.
+"""
+
 import asyncio
 import concurrent.futures
 import contextlib
-import gc
-import itertools
-import weakref
+import random
 from collections import Counter
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextvars import ContextVar
-from typing import Any
+from functools import partial
+from itertools import count
+from typing import Any, assert_type
 
+import anyio
 import attrs
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from aiolimiter import AsyncLimiter
 from leftovers import all_blocked, leaves_nothing
+from scripted_api import ADD_ON, FOUND, NEVER, Answer, Request, ScriptedApi, error, fetch, now, page
 
-from marketplace_async.fanout import FanOut, Outcome
+from marketplace_async import (
+    AdaptiveLimiter,
+    Failure,
+    FanOut,
+    MarketplaceSession,
+    NotFoundError,
+    Outcome,
+    SessionClosedError,
+    Success,
+)
 
-
-class Calls:
-    """A function to fan out; each of its calls ends when the test says so."""
-
-    def __init__(self) -> None:
-        self.started: list[Any] = []
-        self.running: list[Any] = []
-        self._ends: dict[Any, asyncio.Future[str]] = {}
-
-    async def __call__(self, input_: Any) -> str:
-        self.started.append(input_)
-        self.running.append(input_)
-        try:
-            return await self._end(input_)
-        finally:
-            self.running.remove(input_)
-
-    def end(self, *inputs: Any) -> None:
-        for input_ in inputs:
-            self._end(input_).set_result(f"value of {input_}")
-
-    def fail(self, input_: Any, error: Exception) -> None:
-        self._end(input_).set_exception(error)
-
-    def _end(self, input_: Any) -> asyncio.Future[str]:
-        return self._ends.setdefault(input_, asyncio.get_running_loop().create_future())
+CancelledError = concurrent.futures.CancelledError
+opened = ScriptedApi().session  # for functions that send nothing
 
 
-class Source:
-    """An asynchronous input that counts what was taken from it, and knows who closed it."""
+def server() -> Callable[[Request], Answer]:
+    """Return a server that admits two requests at once, of 50 ms, and rejects others."""
+    ends: list[float] = []
 
-    def __init__(self, inputs: Iterable[Any]) -> None:
-        self._inputs = iter(inputs)
-        self.taken = 0
-        self.closed = 0
+    def respond(request: Request) -> Answer:
+        ends[:] = [end for end in ends if end > request.seconds + 1e-9]
+        if len(ends) >= 2:
+            return error(429)
+        ends.append(request.seconds + 0.05)
+        return Answer(FOUND.body, seconds=0.05)
 
-    def __aiter__(self) -> "Source":
-        return self
-
-    async def __anext__(self) -> Any:
-        for input_ in self._inputs:
-            self.taken += 1
-            return input_
-        raise StopAsyncIteration
-
-    async def aclose(self) -> None:
-        await asyncio.sleep(0)
-        self.closed += 1
-
-
-def numbers() -> Iterator[int]:
-    """All of them: no test takes more than there is room for."""
-    number = 0
-    while True:
-        yield number
-        number += 1
+    return respond
 
 
 async def double(number: int) -> int:
     return 2 * number
 
 
-async def never(_: Any) -> None:
+async def sleep(seconds: int) -> int:
+    return await asyncio.sleep(seconds, seconds)
+
+
+async def never(_: object) -> None:
     await asyncio.get_running_loop().create_future()
 
 
-async def inputs_of(outcomes: AsyncIterable[Outcome[Any, Any]]) -> list[Any]:
-    return [outcome.input async for outcome in outcomes]
-
-
-# The outcomes
-
-
-def test_an_outcome_gives_its_value_or_raises_its_error() -> None:
-    error = LookupError("no such thing")
-    assert Outcome(1, None, None).unwrap() is None
-    assert Outcome(1, "value", None).unwrap() == "value"
-    with pytest.raises(LookupError) as raised:
-        Outcome(1, None, error).unwrap()
-    assert raised.value is error
-
-
-def test_an_outcome_is_a_plain_value() -> None:
-    outcome = Outcome("input", "value", None)
-    assert outcome == Outcome("input", "value", None)
-    assert hash(outcome) == hash(Outcome("input", "value", None))
-    assert not hasattr(outcome, "__dict__")
-    with pytest.raises(attrs.exceptions.FrozenInstanceError):
-        outcome.value = "another"  # type: ignore[misc]  # that is what is tested
-
-
-@leaves_nothing
-async def test_outcomes_come_in_the_order_of_completion() -> None:
-    calls = Calls()
-    async with FanOut(calls, ["a", "b", "c"], max_in_flight=3) as outcomes:
-        await all_blocked()
-        for input_ in ("b", "c", "a"):
-            calls.end(input_)
-            assert await anext(outcomes) == Outcome(input_, f"value of {input_}", None)
-        with pytest.raises(StopAsyncIteration):
-            await anext(outcomes)
-
-
-async def asynchronous(inputs: Iterable[int]) -> AsyncIterator[int]:
+async def slowly(inputs: Iterable[int], seconds: float = 0) -> AsyncIterator[int]:
     for input_ in inputs:
-        await asyncio.sleep(0)
+        await asyncio.sleep(seconds)
         yield input_
 
 
-class Iterables:
-    """Neither of these is an iterator itself."""
-
-    class Plain:
-        def __iter__(self) -> Iterator[int]:
-            return iter(range(5))
-
-    class Asynchronous:
-        def __aiter__(self) -> AsyncIterator[int]:
-            return asynchronous(range(5))
+async def collect(outcomes: FanOut[Any, Any]) -> list[Outcome[Any, Any]]:
+    async with outcomes:
+        return [outcome async for outcome in outcomes]
 
 
-@pytest.mark.parametrize(
-    "inputs",
-    [
-        pytest.param(lambda: [0, 1, 2, 3, 4], id="list"),
-        pytest.param(lambda: (number for number in range(5)), id="generator"),
-        pytest.param(Iterables.Plain, id="iterable"),
-        pytest.param(lambda: asynchronous(range(5)), id="async generator"),
-        pytest.param(lambda: Source(range(5)), id="async iterator"),
-        pytest.param(Iterables.Asynchronous, id="async iterable"),
-    ],
-)
-@pytest.mark.parametrize("max_in_flight", [1, 2, 5, 100])
-@leaves_nothing
-async def test_any_iterable_and_any_async_iterable_serves_as_input(
-    inputs: Callable[[], Iterable[int] | AsyncIterable[int]], max_in_flight: int
-) -> None:
-    outcomes = [o async for o in FanOut(double, inputs(), max_in_flight=max_in_flight)]
-    assert sorted((o.input, o.unwrap()) for o in outcomes) == [(n, 2 * n) for n in range(5)]
+async def inputs_of(outcomes: FanOut[Any, Any]) -> list[Any]:
+    return [outcome.input async for outcome in outcomes]
 
 
-@leaves_nothing
-async def test_no_input_is_no_outcome() -> None:
-    assert await inputs_of(FanOut(double, [], max_in_flight=3)) == []
+def is_idle(session: MarketplaceSession) -> bool:
+    return session.statistics().in_flight == session.statistics().waiting == 0
 
 
-@leaves_nothing
-async def test_equal_inputs_are_each_answered() -> None:
-    assert await inputs_of(FanOut(double, [7, 7, 7, 8, 7], max_in_flight=2)) == [7, 7, 7, 8, 7]
+async def check_types(session: MarketplaceSession) -> None:
+    session.fan_out(double, ["x"])  # type: ignore[arg-type]
+    async with session.fan_out(double, [1]) as outcomes:
+        async for outcome in outcomes:
+            assert_type(outcome, Success[int, int] | Failure[int])
+            assert_type(outcome.unwrap(), int)
+            if outcome.error is None:
+                assert_type(outcome.value, int)
+            else:
+                assert_type(outcome, Failure[int])
+            match outcome:
+                case Success(input_, value):
+                    assert_type((input_, value), tuple[int, int])
+                case Failure(input_, problem):
+                    assert_type((input_, problem), tuple[int, Exception])
 
 
-@leaves_nothing
-async def test_an_input_that_fails_yields_its_error_and_costs_none_of_the_others() -> None:
-    calls = Calls()
-    error = ValueError("of b")
-    async with FanOut(calls, ["a", "b", "c", "d"], max_in_flight=2) as outcomes:
-        calls.fail("b", error)
-        assert await anext(outcomes) == Outcome("b", None, error)
-        await all_blocked()
-        assert calls.running == ["a", "c"]
-        calls.end("a", "c", "d")
-        assert await inputs_of(outcomes) == ["a", "c", "d"]
+def test_outcome() -> None:
+    """An outcome is a frozen value that returns its value or raises its error."""
+    success, failed = Success(1, None), Failure(1, LookupError())
+    assert (success.unwrap(), success.error, failed.value) == (None, None, None)
+    with pytest.raises(LookupError):
+        failed.unwrap()
+    assert len({success, Success(1, None), failed, attrs.evolve(failed)}) == 2
+
+
+def test_repr() -> None:
+    """The repr of an outcome and of a fan-out is one line."""
+    assert repr(Success(1, None)) == "Success(input=1, value=None)"
+    assert repr(opened().fan_out(never, ["a"])).startswith("<FanOut of never: 0 inputs started")
+    assert repr(opened().fan_out(partial(double), [1])).startswith("<FanOut of partial: 0 ")
 
 
 @leaves_nothing
-async def test_what_a_function_raises_before_it_can_be_awaited_is_an_error_as_any_other() -> None:
-    def function(number: int) -> Any:
-        return double(10 // number) if number < 3 else number
+async def test_completion_order() -> None:
+    """Outcomes come in the order of completion, and do not wait for the next input."""
+    async with opened() as session:
+        assert await collect(session.fan_out(sleep, [3, 1, 2])) == [
+            Success(n, n) for n in (1, 2, 3)
+        ]
+        async with session.fan_out(double, slowly(range(3), 60)) as outcomes:
+            assert [now() async for _ in outcomes] == [63, 123, 183]
 
-    outcomes = {o.input: o async for o in FanOut(function, range(4), max_in_flight=4)}
-    assert outcomes[1].unwrap() == 20
-    assert outcomes[2].unwrap() == 10
-    assert isinstance(outcomes[0].error, ZeroDivisionError)
-    assert isinstance(outcomes[3].error, TypeError)
+
+@pytest.mark.parametrize("max_in_flight", [1, 3, 500])
+@pytest.mark.parametrize("eager", [False, True])
+@leaves_nothing
+async def test_kinds_of_inputs(max_in_flight: int, *, eager: bool) -> None:
+    """Each input of an iterable has exactly one outcome, also if tasks are eager."""
+    if eager:  # since Python 3.12
+        factory = getattr(asyncio, "eager_task_factory", None)
+        asyncio.get_running_loop().set_task_factory(factory)
+    async with opened() as session:
+        for numbers in ([], [7, 7, 8, 7], range(50)):
+            for inputs in (numbers, iter(numbers), slowly(numbers), slowly(numbers, 1)):
+                found = await collect(session.fan_out(double, inputs, max_in_flight=max_in_flight))
+                assert [(o.input, o.unwrap()) for o in found] == [(n, 2 * n) for n in numbers]
 
 
 @leaves_nothing
-async def test_a_call_that_is_cancelled_from_within_is_an_outcome_and_cancels_nobody() -> None:
-    async def function(number: int) -> int:
-        if number == 1:
-            somebody = asyncio.ensure_future(never(number))
-            asyncio.get_running_loop().call_soon(somebody.cancel)
-            await somebody
-        if number == 2:
-            raise asyncio.CancelledError
-        if number == 3:
-            task = asyncio.current_task()
-            assert task is not None
-            task.cancel()
+async def test_pager_as_inputs() -> None:
+    """A pager is read page by page, and its error is raised after the outcomes."""
+    sids = [f"XF{number:032}" for number in range(3)]
+    url = f"https://marketplace.twilio.com/v1/AvailableAddOns/{ADD_ON}/Extensions?Page=1"
+    answers = [page(*sids, next_page_url=url), FOUND, FOUND, FOUND]
+    async with ScriptedApi(*answers, then=error(404)) as api, api.session() as session:
+        pager = session.available_add_ons(ADD_ON).extensions.list()
+        async with session.fan_out(lambda _: fetch(session), pager, max_in_flight=3) as outcomes:
             await all_blocked()
-        return number
-
-    outcomes = {o.input: o async for o in FanOut(function, range(6), max_in_flight=2)}
-    assert sorted(outcomes) == [0, 1, 2, 3, 4, 5]
-    for number in (1, 2, 3):
-        with pytest.raises(concurrent.futures.CancelledError):
-            outcomes[number].unwrap()
-    assert [outcomes[number].unwrap() for number in (0, 4, 5)] == [0, 4, 5]
-
-
-@pytest.mark.parametrize("turns", [0, 1, 2, 3, 4])
-@leaves_nothing
-async def test_a_call_whose_task_somebody_cancels_is_an_outcome_even_before_it_begins(
-    turns: int,
-) -> None:
-    calls = Calls()
-    async with FanOut(calls, ["a", "b"], max_in_flight=2) as outcomes:
-        before = asyncio.all_tasks()
-        while len(asyncio.all_tasks()) < len(before) + 2:
-            await asyncio.sleep(0)
-        for _ in range(turns):
-            await asyncio.sleep(0)
-        for call in asyncio.all_tasks() - before:
-            call.cancel()
-        cancelled = [outcome async for outcome in outcomes]
-    assert sorted(o.input for o in cancelled) == ["a", "b"]
-    assert all(isinstance(o.error, concurrent.futures.CancelledError) for o in cancelled)
-
-
-@leaves_nothing
-async def test_an_error_of_the_inputs_is_raised_behind_the_outcomes_under_way() -> None:
-    def inputs() -> Iterator[str]:
-        yield "a"
-        yield "b"
-        raise LookupError("the inputs are broken")
-
-    calls = Calls()
-    async with FanOut(calls, inputs(), max_in_flight=9) as outcomes:
-        await all_blocked()
-        calls.end("b", "a")
-        assert [(await anext(outcomes)).input for _ in range(2)] == ["b", "a"]
-        for _ in range(2):  # not the end of a complete run, however often one asks
-            with pytest.raises(LookupError, match="the inputs are broken"):
+            assert [(await anext(outcomes)).input.sid for _ in sids] == sids
+            with pytest.raises(NotFoundError):
                 await anext(outcomes)
 
 
 @leaves_nothing
-async def test_inputs_that_are_cancelled_from_within_cancel_nobody() -> None:
-    async def inputs() -> AsyncIterator[int]:
-        yield 1
-        raise asyncio.CancelledError
+async def test_failures() -> None:
+    """If a function raises, is cancelled or cancels itself, only its outcome is a failure."""
 
-    outcomes = FanOut(double, inputs(), max_in_flight=9)
-    assert (await anext(outcomes)).unwrap() == 2
-    with pytest.raises(concurrent.futures.CancelledError):
-        await anext(outcomes)
+    async def function(number: int) -> int:
+        if number == 2:
+            raise asyncio.CancelledError
+        if number in (3, 4) and (task := asyncio.current_task()):
+            task.cancel()
+            await asyncio.sleep(4 - number)
+        return 10 // number
+
+    def start(number: int) -> Any:
+        return "not awaitable" if number == 1 else function(number)
+
+    async with opened() as session:
+        found = await collect(session.fan_out(start, range(7), max_in_flight=2))
+    errors = [type(outcome.error) for outcome in sorted(found, key=lambda each: each.input)]
+    no_error = type(None)
+    assert errors == [ZeroDivisionError, TypeError, *[CancelledError] * 3, no_error, no_error]
+
+
+@pytest.mark.parametrize("rounds", range(3))
+@leaves_nothing
+async def test_task_cancelled(rounds: int) -> None:
+    """If the task of an input is cancelled, even before its first step, it has an outcome."""
+    async with opened() as session, session.fan_out(never, "abc") as outcomes:
+        before = asyncio.all_tasks()
+        while len(tasks := asyncio.all_tasks() - before) < 3:
+            await asyncio.sleep(0)
+        for _ in range(rounds):
+            await asyncio.sleep(0)
+        for task in tasks:
+            task.cancel()
+        found = [outcome async for outcome in outcomes]
+    assert sorted(outcome.input for outcome in found) == ["a", "b", "c"]
+    assert all(isinstance(outcome.error, CancelledError) for outcome in found)
+
+
+@pytest.mark.parametrize("rounds", range(6))
+@leaves_nothing
+async def test_consumers(rounds: int) -> None:
+    """Several consumers share the outcomes; if one is cancelled, no outcome is lost."""
+    async with opened() as session, session.fan_out(sleep, [1, 1, 1]) as outcomes:
+        consumer = asyncio.create_task(anext(outcomes))
+        other = asyncio.create_task(inputs_of(outcomes))
+        await asyncio.sleep(0.5)
+        await asyncio.sleep(0.5)  # then the functions have ended
+        for _ in range(rounds):
+            await asyncio.sleep(0)
+        consumer.cancel()
+        await asyncio.wait([consumer])
+        taken = [] if consumer.cancelled() else [consumer.result().input]
+        taken += await inputs_of(outcomes) + await other
+    assert taken == [1, 1, 1]
+
+
+@pytest.mark.parametrize("size", [1, 2, 7])
+@leaves_nothing
+async def test_max_in_flight(size: int) -> None:
+    """At most ``max_in_flight`` inputs are taken and not yet consumed, also if they are done."""
+    inputs = count()
+    async with opened() as session, session.fan_out(sleep, inputs, max_in_flight=size) as outcomes:
+        for consumed in range(9):
+            await all_blocked()
+            assert f": {consumed + size} inputs started" in repr(outcomes)
+            await anext(outcomes)
+    assert next(inputs) == 8 + size
+
+
+@pytest.mark.parametrize("raised", [LookupError, asyncio.CancelledError])
+@leaves_nothing
+async def test_inputs_raise(raised: type[BaseException]) -> None:
+    """If the inputs raise or are cancelled, every consumer gets an error after the outcomes."""
+
+    async def inputs() -> AsyncIterator[int]:
+        yield 2
+        yield 1
+        raise raised
+
+    async with opened() as session, session.fan_out(sleep, inputs()) as outcomes:
+        assert [(await anext(outcomes)).unwrap() for _ in range(2)] == [1, 2]
+        consumers = [inputs_of(outcomes) for _ in range(3)]
+        for found in await asyncio.gather(*consumers, return_exceptions=True):
+            assert isinstance(found, (LookupError, CancelledError))
 
 
 @leaves_nothing
-async def test_inputs_in_which_a_task_group_fails_go_on() -> None:
+async def test_task_group_in_inputs() -> None:
+    """If a task group inside the inputs fails, the fan-out goes on, and can be left."""
+
     async def broken() -> None:
         await asyncio.sleep(0)
-        raise LookupError("broken")
+        raise LookupError
 
     async def inputs() -> AsyncIterator[int]:
-        for number in range(5):
+        for number in count():
             with contextlib.suppress(ExceptionGroup):
                 async with asyncio.TaskGroup() as group:
                     group.create_task(broken())
             yield number
 
-    async with FanOut(double, inputs(), max_in_flight=2) as outcomes:
-        assert {outcome.unwrap() async for outcome in outcomes} == {0, 2, 4, 6, 8}
+    async with opened() as session, session.fan_out(double, inputs(), max_in_flight=2) as outcomes:
+        assert [(await anext(outcomes)).unwrap() for _ in range(5)] == [0, 2, 4, 6, 8]
 
 
+@pytest.mark.parametrize("reaction", ["go on", "end", "raise"])
 @leaves_nothing
-async def test_when_somebody_cancels_all_tasks_the_outcomes_do_not_just_end() -> None:
-    calls = Calls()
-    async with FanOut(calls, numbers(), max_in_flight=2) as outcomes:
-        await all_blocked()
-        for task in asyncio.all_tasks() - {asyncio.current_task()}:
-            task.cancel()
-        for _ in range(2):
-            assert isinstance((await anext(outcomes)).error, concurrent.futures.CancelledError)
-        with pytest.raises(concurrent.futures.CancelledError):
-            await anext(outcomes)
+async def test_inputs_swallow_cancel(reaction: str) -> None:
+    """If the inputs suppress the cancellation, leaving starts nothing and ends the calls."""
 
-
-# The bounds
-
-
-@pytest.mark.parametrize("max_in_flight", [1, 2, 7])
-@leaves_nothing
-async def test_inputs_are_taken_only_as_outcomes_are(max_in_flight: int) -> None:
-    source = Source(numbers())
-    calls = Calls()
-    async with FanOut(calls, source, max_in_flight=max_in_flight) as outcomes:
-        for consumed in range(20):
-            await all_blocked()
-            assert source.taken == len(calls.started) == consumed + max_in_flight
-            assert len(calls.running) == max_in_flight
-            calls.end(consumed)
-            await anext(outcomes)
-
-
-@leaves_nothing
-async def test_outcomes_that_wait_for_a_slow_consumer_count_as_in_flight() -> None:
-    source = Source(numbers())
-    calls = Calls()
-    async with FanOut(calls, source, max_in_flight=3) as outcomes:
-        await all_blocked()
-        calls.end(0, 1, 2)
-        await all_blocked()
-        assert (calls.running, source.taken) == ([], 3)
-        await anext(outcomes)
-        await all_blocked()
-        assert (calls.running, source.taken) == ([3], 4)
-
-
-@leaves_nothing
-async def test_memory_holds_what_is_in_flight_however_many_inputs_there_are() -> None:
-    class Thing:
-        pass
-
-    alive: weakref.WeakSet[Thing] = weakref.WeakSet()
-    most = 0
-
-    def things() -> Iterator[Thing]:
-        for _ in range(2000):
-            thing = Thing()
-            alive.add(thing)
-            yield thing
-
-    async def function(_: Thing) -> Thing:
-        value = Thing()
-        alive.add(value)
-        return value
-
-    async for _ in FanOut(function, things(), max_in_flight=10):
-        most = max(most, len(alive))
-    # Input and value of ten in flight; of the one at hand, and the last in a callback or frame.
-    assert 10 <= most <= 2 * 10 + 6
-
-
-@pytest.mark.parametrize("max_in_flight", [0, -1])
-def test_at_least_one_is_in_flight(max_in_flight: int) -> None:
-    with pytest.raises(ValueError, match="max_in_flight must be at least 1"):
-        FanOut(double, [], max_in_flight=max_in_flight)
-
-
-@pytest.mark.parametrize("max_in_flight", [1.5, "2", True, None])
-def test_max_in_flight_is_a_whole_number(max_in_flight: Any) -> None:
-    with pytest.raises(TypeError, match="max_in_flight must be a whole number"):
-        FanOut(double, [], max_in_flight=max_in_flight)
-
-
-def test_what_cannot_be_iterated_is_refused_at_once() -> None:
-    with pytest.raises(TypeError, match="not iterable"):
-        FanOut(double, 5, max_in_flight=1)  # type: ignore[arg-type]  # that is what is tested
-
-
-# The beginning
-
-
-def test_a_fan_out_is_made_without_an_event_loop() -> None:
-    outcomes = FanOut(double, [1, 2], max_in_flight=2)
-    assert asyncio.run(inputs_of(outcomes)) == [1, 2]
-
-
-@leaves_nothing
-async def test_nothing_begins_before_the_first_outcome_is_asked_for() -> None:
-    source = Source(numbers())
-    outcomes = FanOut(never, source, max_in_flight=2)
-    assert aiter(outcomes) is outcomes
-    await all_blocked()
-    assert asyncio.all_tasks() == {asyncio.current_task()}
-    assert source.taken == 0
-
-
-@leaves_nothing
-async def test_entering_gives_the_fan_out_itself_and_begins() -> None:
-    calls = Calls()
-    outcomes = FanOut(calls, numbers(), max_in_flight=2)
-    async with outcomes as entered:
-        assert entered is outcomes
-        await all_blocked()
-        assert calls.running == [0, 1]
-
-
-variable: ContextVar[str] = ContextVar("variable", default="default")
-
-
-@pytest.mark.parametrize("entered", [True, False])
-@leaves_nothing
-async def test_calls_have_the_context_of_where_the_work_began_each_its_own(
-    *, entered: bool
-) -> None:
-    async def inputs() -> AsyncIterator[int]:
-        for number in range(4):
-            variable.set("set by the inputs")
-            yield number
-
-    async def function(number: int) -> str:
-        seen = variable.get()
-        variable.set(f"set by call {number}")
-        return seen
-
-    variable.set("where it was made")
-    outcomes = FanOut(function, inputs(), max_in_flight=2)
-    variable.set("where it began")
-    async with outcomes if entered else contextlib.nullcontext():
-        first = await anext(outcomes)
-        variable.set("later")
-        seen = [first.unwrap()] + [outcome.unwrap() async for outcome in outcomes]
-    assert seen == ["where it began"] * 4
-
-
-@leaves_nothing
-async def test_async_inputs_are_read_and_closed_in_one_task() -> None:
-    tasks = set[asyncio.Task[Any] | None]()
-
-    async def inputs() -> AsyncIterator[int]:
-        token = variable.set("within")  # can be reset in the same context only
-        try:
-            # A time-out ends the task that entered it, and must be left in the same.
-            async with asyncio.timeout(1000):
-                for number in numbers():
-                    tasks.add(asyncio.current_task())
-                    yield number
-        finally:
-            variable.reset(token)
-            tasks.add(asyncio.current_task())
-
-    async with FanOut(double, inputs(), max_in_flight=3) as outcomes:
-        for _ in range(10):
-            await anext(outcomes)
-    assert len(tasks) == 1
-
-
-eager_tasks = getattr(asyncio, "eager_task_factory", None)
-
-
-@pytest.mark.skipif(eager_tasks is None, reason="eager tasks came with Python 3.12")
-@leaves_nothing
-async def test_eager_tasks_serve_as_well() -> None:
-    asyncio.get_running_loop().set_task_factory(eager_tasks)
-    assert await inputs_of(FanOut(double, range(10), max_in_flight=3)) == list(range(10))
-    calls = Calls()
-    async with FanOut(calls, Source(numbers()), max_in_flight=3) as outcomes:
-        calls.end(0)
-        assert (await anext(outcomes)).input == 0
-    assert calls.running == []
-
-
-# The end
-
-
-class LeavingError(Exception):
-    """A reason to leave."""
-
-
-async def leave_by_break(outcomes: FanOut[int, str]) -> None:
-    async with outcomes:
-        async for _ in outcomes:
-            break
-
-
-async def leave_by_an_exception(outcomes: FanOut[int, str]) -> None:
-    async def consume() -> None:
-        async with outcomes:
-            async for _ in outcomes:
-                raise LeavingError
-
-    with pytest.raises(LeavingError):
-        await consume()
-
-
-async def leave_by_cancellation(outcomes: FanOut[int, str]) -> None:
-    async def consume() -> None:
-        async with outcomes:
-            async for _ in outcomes:
-                pass
-
-    consumer = asyncio.create_task(consume())
-    await all_blocked()
-    consumer.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await consumer
-
-
-async def leave_by_a_timeout(outcomes: FanOut[int, str]) -> None:
-    async def consume() -> None:
-        async with asyncio.timeout(10), outcomes:
-            async for _ in outcomes:
-                pass
-
-    with pytest.raises(TimeoutError):
-        await consume()
-
-
-async def leave_before_the_first_step(outcomes: FanOut[int, str]) -> None:
-    async with outcomes:
-        pass
-
-
-async def close(outcomes: FanOut[int, str]) -> None:
-    await anext(outcomes)
-    await outcomes.aclose()
-
-
-async def close_before_use(outcomes: FanOut[int, str]) -> None:
-    await outcomes.aclose()
-
-
-@pytest.mark.parametrize(
-    "leave",
-    [
-        leave_by_break,
-        leave_by_an_exception,
-        leave_by_cancellation,
-        leave_by_a_timeout,
-        leave_before_the_first_step,
-        close,
-        close_before_use,
-    ],
-)
-@leaves_nothing
-async def test_leaving_ends_every_task_closes_the_inputs_and_ends_the_outcomes(leave: Any) -> None:
-    calls = Calls()
-    source = Source(numbers())
-    calls.end(1)
-    outcomes = FanOut(calls, source, max_in_flight=3)
-    await leave(outcomes)
-    assert asyncio.all_tasks() == {asyncio.current_task()}
-    assert calls.running == []
-    assert source.closed == 1
-    with pytest.raises(StopAsyncIteration):
-        await anext(outcomes)
-    async with outcomes:  # begins nothing
-        assert asyncio.all_tasks() == {asyncio.current_task()}
-    await outcomes.aclose()
-    assert source.closed == 1
-
-
-@leaves_nothing
-async def test_inputs_are_closed_when_all_are_answered_too() -> None:
-    source = Source(range(3))
-    outcomes = FanOut(double, source, max_in_flight=2)
-    await inputs_of(outcomes)
-    assert source.closed == 1
-    await outcomes.aclose()
-    assert source.closed == 1
-
-
-class Stubborn(Calls):
-    """Whose calls ignore that they are cancelled, until they are ended."""
-
-    async def __call__(self, input_: Any) -> str:
-        call = asyncio.ensure_future(super().__call__(input_))
-        while not call.done():
-            with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.shield(call)
-        return call.result()
-
-
-@leaves_nothing
-async def test_leaving_waits_for_calls_that_ignore_their_cancellation() -> None:
-    calls = Stubborn()
-    outcomes = FanOut(calls, ["a", "b"], max_in_flight=2)
-    async with outcomes:
-        await all_blocked()
-        asyncio.get_running_loop().call_later(100, calls.end, "a", "b")
-    assert calls.running == []
-    with pytest.raises(StopAsyncIteration):
-        await anext(outcomes)
-
-
-@leaves_nothing
-async def test_leaving_waits_even_when_it_is_cancelled_again_and_again() -> None:
-    calls = Stubborn()
-
-    async def consume() -> None:
-        try:
-            async with FanOut(calls, ["a", "b"], max_in_flight=2) as outcomes:
-                await anext(outcomes)
-        finally:
-            assert calls.running == []
-
-    consumer = asyncio.create_task(consume())
-    for _ in range(3):
-        await all_blocked()
-        consumer.cancel()
-    await all_blocked()
-    assert not consumer.done()
-    calls.end("a", "b")
-    with pytest.raises(asyncio.CancelledError):
-        await consumer
-
-
-@leaves_nothing
-async def test_inputs_that_swallow_a_cancellation_end_nevertheless() -> None:
-    async def inputs() -> AsyncIterator[int]:
-        for number in numbers():
-            with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.sleep(5)
-            yield number
-
-    calls = Calls()
-    async with FanOut(calls, inputs(), max_in_flight=5):
-        await asyncio.sleep(12)
-    assert calls.started == [0, 1]
-
-
-@leaves_nothing
-async def test_inputs_that_end_when_they_are_cancelled_leave_no_call_behind() -> None:
     async def inputs() -> AsyncIterator[int]:
         yield 0
-        with contextlib.suppress(asyncio.CancelledError):
-            await never(0)
-
-    calls = Calls()
-    async with FanOut(calls, inputs(), max_in_flight=5):
-        await all_blocked()
-    assert (calls.started, calls.running) == ([0], [])
-
-
-@leaves_nothing
-async def test_closing_from_another_task_ends_the_outcomes_of_all_who_wait() -> None:
-    outcomes = FanOut(never, numbers(), max_in_flight=2)
-    consumers = [asyncio.create_task(inputs_of(outcomes)) for _ in range(3)]
-    await all_blocked()
-    await asyncio.gather(outcomes.aclose(), outcomes.aclose())
-    assert await asyncio.gather(*consumers) == [[], [], []]
-
-
-@leaves_nothing
-async def test_no_outcome_is_given_after_closing_has_begun() -> None:
-    calls = Stubborn()
-    outcomes = FanOut(calls, ["a", "b", "c"], max_in_flight=2)
-    consumer = asyncio.create_task(inputs_of(outcomes))
-    await all_blocked()
-    closing = asyncio.create_task(outcomes.aclose())
-    await all_blocked()
-    calls.end("a")
-    await all_blocked()
-    assert not closing.done()
-    calls.end("b")
-    await closing
-    assert await consumer == []
-    assert calls.started == ["a", "b"]
-
-
-@leaves_nothing
-async def test_a_call_may_close_its_own_fan_out() -> None:
-    async def function(number: int) -> None:
-        if number == 2:
-            await outcomes.aclose()
-        await never(number)
-
-    outcomes = FanOut(function, numbers(), max_in_flight=5)
-    assert await inputs_of(outcomes) == []
-    await outcomes.aclose()
-
-
-@leaves_nothing
-async def test_inputs_may_close_their_own_fan_out() -> None:
-    async def inputs() -> AsyncIterator[int]:
-        yield 0
-        await outcomes.aclose()
-        yield 1
-
-    outcomes = FanOut(never, inputs(), max_in_flight=5)
-    assert await inputs_of(outcomes) == []
-    await outcomes.aclose()
-
-
-@leaves_nothing
-async def test_an_error_in_closing_the_inputs_is_raised_where_they_are_closed() -> None:
-    async def inputs() -> AsyncIterator[int]:
         try:
-            for number in numbers():
-                yield number
-        finally:
-            raise LeavingError
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            if reaction == "raise":
+                raise LookupError from None
+        if reaction == "go on":
+            yield 1
 
-    outcomes = FanOut(double, inputs(), max_in_flight=2)
-    await anext(outcomes)
-    with pytest.raises(LeavingError):
-        await outcomes.aclose()
-    await outcomes.aclose()
-
-
-@leaves_nothing
-async def test_an_error_in_closing_the_inputs_of_a_dropped_fan_out_is_logged() -> None:
-    async def inputs() -> AsyncIterator[int]:
-        try:
-            for number in numbers():
-                yield number
-        finally:
-            raise LeavingError
-
-    complaints: list[dict[str, Any]] = []
-    loop = asyncio.get_running_loop()
-    before = loop.get_exception_handler()
-    loop.set_exception_handler(lambda _, complaint: complaints.append(complaint))
-    async for _ in FanOut(double, inputs(), max_in_flight=2):
-        break
-    await all_blocked()
-    gc.collect()
-    loop.set_exception_handler(before)
-    (complaint,) = complaints
-    assert isinstance(complaint["exception"], LeavingError)
+    async with opened() as session:
+        with pytest.raises(LookupError) if reaction == "raise" else contextlib.nullcontext():
+            async with session.fan_out(never, inputs()) as outcomes:
+                await all_blocked()
+    assert repr(outcomes).startswith("<FanOut of never: 1 inputs started, 1 completed")
+    assert now() == 1
 
 
-@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
-def test_an_exit_ends_the_event_loop_and_the_consumer_leaves_in_order(
-    kind: type[BaseException],
-) -> None:
-    calls = Calls()
-    left: list[list[int]] = []
+class Source:
+    """Inputs whose closing takes time and fails."""
 
-    async def function(number: int) -> None:
-        if number == 2:
-            raise kind
-        await calls(number)
+    closed = 0
 
-    async def consume() -> None:
-        try:
-            async with FanOut(function, numbers(), max_in_flight=5) as outcomes:
-                await anext(outcomes)
-        finally:
-            left.append(list(calls.running))
+    def __aiter__(self) -> AsyncIterator[int]:
+        self._numbers = slowly(range(3))
+        return self
 
-    with pytest.raises(kind):
-        asyncio.run(consume(), debug=True)
-    assert calls.started
-    assert left == [[]]
+    async def __anext__(self) -> int:
+        return await anext(self._numbers)
 
-
-@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
-def test_an_exit_raised_by_the_inputs_reaches_the_consumer(kind: type[BaseException]) -> None:
-    def inputs() -> Iterator[int]:
-        yield 1
-        raise kind
-
-    with pytest.raises(kind):
-        asyncio.run(inputs_of(FanOut(double, inputs(), max_in_flight=5)), debug=True)
-
-
-@leaves_nothing
-async def test_a_base_exception_of_a_call_ends_the_fan_out_as_it_ends_a_task_group() -> None:
-    class Exit(BaseException):
-        pass
-
-    async def function(number: int) -> None:
-        if number == 2:
-            raise Exit
-        await never(number)
-
-    with pytest.raises(BaseExceptionGroup) as raised:
-        await inputs_of(FanOut(function, numbers(), max_in_flight=5))
-    assert [type(error) for error in raised.value.exceptions] == [Exit]
-
-
-# Dropped in a plain async for
-
-
-@leaves_nothing
-async def test_break_in_a_plain_async_for_leaves_nothing_behind() -> None:
-    calls = Calls()
-    source = Source(numbers())
-    calls.end(1)
-    async for outcome in FanOut(calls, source, max_in_flight=3):
-        assert outcome.input == 1
-        break
-    await all_blocked()
-    assert (calls.running, source.closed) == ([], 1)
-
-
-@leaves_nothing
-async def test_an_exception_in_a_plain_async_for_leaves_nothing_behind_even_when_kept() -> None:
-    calls = Calls()
-    source = Source(numbers())
-    calls.end(1)
-
-    async def consume() -> None:
-        async for _ in FanOut(calls, source, max_in_flight=3):
-            raise LeavingError
-
-    with pytest.raises(LeavingError) as kept:
-        await consume()
-    await all_blocked()
-    assert kept.value.__traceback__ is not None
-    assert (calls.running, source.closed) == ([], 1)
-    assert asyncio.all_tasks() == {asyncio.current_task()}
-
-
-@leaves_nothing
-async def test_cancellation_in_a_plain_async_for_leaves_nothing_behind_even_when_kept() -> None:
-    calls = Calls()
-    source = Source(numbers())
-
-    async def consume() -> None:
-        async for _ in FanOut(calls, source, max_in_flight=3):
-            pass
-
-    consumer = asyncio.create_task(consume())
-    await all_blocked()
-    consumer.cancel()
-    (kept,) = await asyncio.gather(consumer, return_exceptions=True)
-    await all_blocked()
-    assert isinstance(kept, asyncio.CancelledError)
-    assert (calls.running, source.closed) == ([], 1)
-    assert asyncio.all_tasks() == {asyncio.current_task()}
-
-
-@leaves_nothing
-async def test_a_fan_out_kept_in_a_variable_goes_on() -> None:
-    outcomes = FanOut(double, range(5), max_in_flight=2)
-    async for outcome in outcomes:
-        assert outcome.input == 0
-        break
-    gc.collect()
-    await all_blocked()
-    assert await inputs_of(outcomes) == [1, 2, 3, 4]
-
-
-@leaves_nothing
-async def test_one_outcome_can_be_awaited_of_a_fan_out_that_nobody_keeps() -> None:
-    assert (await anext(FanOut(double, numbers(), max_in_flight=3))).unwrap() == 0
-
-
-@leaves_nothing
-async def test_a_fan_out_in_a_cycle_of_garbage_ends_when_it_is_collected() -> None:
-    class Node:
-        pass
-
-    source = Source(numbers())
-
-    async def make_garbage() -> None:
-        node: Any = Node()
-        node.itself = node
-        node.outcomes = FanOut(double, source, max_in_flight=3)
-        await anext(node.outcomes)
-        await all_blocked()  # no call runs: nothing but the garbage knows the task
-
-    gc.disable()
-    try:
-        await make_garbage()
-        assert len(asyncio.all_tasks()) == 2
-        gc.collect()
-        await all_blocked()
-    finally:
-        gc.enable()
-    assert source.closed == 1
-
-
-async def test_a_fan_out_may_be_collected_in_another_thread() -> None:
-    source = Source(numbers())
-    kept = [FanOut(never, source, max_in_flight=3)]
-    consumer = asyncio.create_task(anext(kept[0]))
-    while source.taken < 3:
-        await asyncio.sleep(0)
-    consumer.cancel()
-    await asyncio.wait([consumer])
-    await asyncio.to_thread(kept.clear)
-    while len(asyncio.all_tasks()) > 1:
-        await asyncio.sleep(0)
-    assert source.closed == 1
-
-
-def test_a_fan_out_may_be_collected_when_its_loop_is_closed() -> None:
-    loop = asyncio.new_event_loop()
-    outcomes = FanOut(double, numbers(), max_in_flight=3)
-    loop.run_until_complete(anext(outcomes))
-    loop.close()
-    gone = weakref.ref(outcomes)
-    del outcomes
-    gc.collect()
-    assert gone() is None
-
-
-def test_asyncio_run_ends_a_fan_out_that_is_left_at_the_last_moment() -> None:
-    source = Source(numbers())
-
-    async def main() -> None:
-        async for _ in FanOut(double, source, max_in_flight=3):
-            break
-
-    asyncio.run(main(), debug=True)
-    assert source.closed == 1
-
-
-# The consumers
-
-
-@leaves_nothing
-async def test_a_timeout_around_the_next_outcome_loses_none() -> None:
-    calls = Calls()
-    async with FanOut(calls, ["a", "b"], max_in_flight=2) as outcomes:
-        for input_ in ("a", "b"):
-            for _ in range(3):
-                with pytest.raises(TimeoutError):
-                    async with asyncio.timeout(5):
-                        await anext(outcomes)
-            calls.end(input_)
-            assert (await anext(outcomes)).input == input_
-
-
-@pytest.mark.parametrize("turns", range(8))
-@pytest.mark.parametrize("others", [0, 1])
-@leaves_nothing
-async def test_cancelling_a_consumer_at_any_moment_loses_no_outcome(
-    turns: int, others: int
-) -> None:
-    calls = Calls()
-    async with FanOut(calls, ["a", "b", "c"], max_in_flight=3) as outcomes:
-        consumer = asyncio.create_task(anext(outcomes))
-        waiting = [asyncio.create_task(inputs_of(outcomes)) for _ in range(others)]
-        await all_blocked()
-        calls.end("a", "b", "c")
-        for _ in range(turns):
-            await asyncio.sleep(0)
-        consumer.cancel()
-        await asyncio.wait([consumer])
-        taken = [] if consumer.cancelled() else [consumer.result().input]
-        taken += await inputs_of(outcomes)
-        taken += [input_ for task in waiting for input_ in await task]
-    assert sorted(taken) == ["a", "b", "c"]
-
-
-@leaves_nothing
-async def test_several_consumers_share_the_outcomes() -> None:
-    async with FanOut(double, range(100), max_in_flight=7) as outcomes:
-        shares = await asyncio.gather(*(inputs_of(outcomes) for _ in range(4)))
-    assert sorted(itertools.chain(*shares)) == list(range(100))
-
-
-@leaves_nothing
-async def test_every_one_of_several_consumers_hears_that_the_inputs_failed() -> None:
-    def inputs() -> Iterator[int]:
-        yield 0
+    async def aclose(self) -> None:
+        await asyncio.sleep(1)
+        self.closed += 1
         raise LookupError
 
-    async with FanOut(double, inputs(), max_in_flight=7) as outcomes:
-        consumers = [inputs_of(outcomes) for _ in range(4)]
-        results = await asyncio.gather(*consumers, return_exceptions=True)
-    assert [type(result) for result in results] == [LookupError] * 4
 
-
-# At random
-
-
-@attrs.frozen
-class Plan:
-    """What becomes of a call: how long it takes, and how it ends."""
-
-    seconds: float
-    end: str
-
-
-seconds = st.sampled_from([0, 1, 2, 3, 5])
-plans = st.builds(Plan, seconds, st.sampled_from(["value", "value", "error", "cancelled"]))
-
-
-class Planned:
-    """Calls that go as planned, and are counted."""
-
-    def __init__(self) -> None:
-        self.running = self.most = 0
-
-    async def __call__(self, plan: Plan) -> Plan:
-        self.running += 1
-        self.most = max(self.most, self.running)
-        try:
-            await asyncio.sleep(plan.seconds)
-            if plan.end == "error":
-                raise LookupError
-            if plan.end == "cancelled":
-                raise asyncio.CancelledError
-            return plan
-        finally:
-            self.running -= 1
-
-
-@attrs.frozen
-class Pace:
-    """What a consumer does: how long it works on an outcome, and how long it waits for one."""
-
-    seconds: float
-    patience: float | None
-
-
-paces = st.builds(Pace, seconds, st.none() | st.sampled_from([0, 1, 2]))
-
-
-async def consume(
-    outcomes: FanOut[Plan, Plan], pace: Pace, taken: list[Outcome[Plan, Plan]]
-) -> None:
-    while True:
-        try:
-            async with asyncio.timeout(pace.patience):
-                taken.append(await anext(outcomes))
-        except TimeoutError:
-            await asyncio.sleep(1)
-        except StopAsyncIteration:
-            return
-        await asyncio.sleep(pace.seconds)
-
-
-async def arriving(inputs: list[tuple[float, Plan]]) -> AsyncIterator[Plan]:
-    for delay, plan in inputs:
-        await asyncio.sleep(delay)
-        yield plan
-
-
-inputs = st.lists(st.tuples(seconds, plans), max_size=30)
-
-
-@given(
-    inputs,
-    st.integers(1, 8),
-    st.lists(paces, min_size=1, max_size=3),
-    st.sampled_from(["list", "async"]),
-)
+@pytest.mark.parametrize("end", ["all", "break", "exception"])
 @leaves_nothing
-async def test_each_input_is_answered_exactly_once_whatever_happens(
-    inputs: list[tuple[float, Plan]], max_in_flight: int, paces: list[Pace], kind: str
-) -> None:
-    function = Planned()
-    plans = [plan for _, plan in inputs]
-    source = plans if kind == "list" else arriving(inputs)
-    taken: list[Outcome[Plan, Plan]] = []
-    outcomes = FanOut(function, source, max_in_flight=max_in_flight)
-    await asyncio.gather(*(consume(outcomes, pace, taken) for pace in paces))
-    assert Counter(outcome.input for outcome in taken) == Counter(plans)
-    assert function.most <= max_in_flight
-    errors = {"error": LookupError, "cancelled": concurrent.futures.CancelledError}
-    for outcome in taken:
-        if outcome.input.end == "value":
-            assert outcome.unwrap() == outcome.input
-        else:
-            assert type(outcome.error) is errors[outcome.input.end]
+async def test_closing_inputs(end: str) -> None:
+    """The inputs are closed once and completely; an error of closing them is raised."""
+    source = Source()
+    async with opened() as session:
+        with pytest.raises(ZeroDivisionError if end == "exception" else LookupError):  # noqa: PT012
+            async with session.fan_out(double, source) as outcomes:
+                for _ in range(4 if end == "all" else 1):
+                    await anext(outcomes)
+                assert end != "exception" or 1 / 0
+    assert source.closed == 1
 
 
-@given(inputs, st.integers(1, 8), st.lists(paces, min_size=1, max_size=3), st.integers(0, 20))
 @leaves_nothing
-async def test_leaving_at_any_moment_answers_nothing_twice_and_leaves_nothing_running(
-    inputs: list[tuple[float, Plan]], max_in_flight: int, paces: list[Pace], end: int
-) -> None:
-    function = Planned()
-    taken: list[Outcome[Plan, Plan]] = []
-    with contextlib.suppress(TimeoutError):
+async def test_block_required() -> None:
+    """Iterating outside of the block, entering twice, and a closed session are errors."""
+    async with opened() as session:
+        outcomes = session.fan_out(double, [1, 2])
+        with pytest.raises(RuntimeError, match="async with"):
+            await anext(outcomes)
+        async with outcomes as entered:
+            assert entered is outcomes
+            other = asyncio.create_task(inputs_of(outcomes))
+        with pytest.raises(RuntimeError, match="was left"):
+            await inputs_of(outcomes)
+        with pytest.raises(RuntimeError, match="was left"):
+            await other
+        with pytest.raises(RuntimeError, match="once"):
+            await collect(outcomes)
+    with pytest.raises(SessionClosedError):
+        await collect(session.fan_out(double, [1]))
+
+
+@leaves_nothing
+async def test_context() -> None:
+    """Each function has a copy of the context of the block."""
+    variable = ContextVar("variable", default="default")
+
+    async def inputs() -> AsyncIterator[int]:
+        for number in range(4):
+            variable.set("inputs")
+            yield number
+
+    async def function(_: int) -> str:
+        seen = variable.get()
+        variable.set("function")
+        return seen
+
+    variable.set("block")
+    async with opened() as session, session.fan_out(function, inputs()) as outcomes:
+        variable.set("later")
+        assert [(await anext(outcomes)).unwrap() for _ in range(4)] == ["block"] * 4
+
+
+@pytest.mark.parametrize("way", ["break", "ZeroDivisionError", "CancelledError", "TimeoutError"])
+@leaves_nothing
+async def test_leave(way: str) -> None:
+    """Leaving ends every task, closes the inputs and frees every slot."""
+    inputs = slowly(count())
+
+    async def consume() -> None:
         async with (
-            asyncio.timeout(end / 2),
-            FanOut(function, arriving(inputs), max_in_flight=max_in_flight) as outcomes,
+            asyncio.timeout(10 if way == "TimeoutError" else None),
+            session.fan_out(lambda _: fetch(session), inputs) as outcomes,
         ):
-            await asyncio.gather(*(consume(outcomes, pace, taken) for pace in paces))
-    assert function.running == 0
-    assert not Counter(o.input for o in taken) - Counter(plan for _, plan in inputs)
-    assert len(asyncio.all_tasks()) == 1
+            async for _ in outcomes:
+                if way == "break":
+                    break
+                if way == "ZeroDivisionError":
+                    raise ZeroDivisionError
+
+    async with (
+        ScriptedApi(FOUND, then=NEVER) as api,
+        api.session(limiter=asyncio.Semaphore(2)) as session,
+    ):
+        task = asyncio.create_task(consume())
+        await all_blocked()
+        if way == "CancelledError":
+            task.cancel()
+        (result,) = await asyncio.gather(task, return_exceptions=True)
+        assert type(result).__name__ == way.replace("break", "NoneType")
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+        assert is_idle(session)
+    with pytest.raises(StopAsyncIteration):
+        await anext(inputs)
+
+
+@leaves_nothing
+async def test_leave_cancelled_again() -> None:
+    """Leaving waits for functions that ignore cancellation, also if it is cancelled again."""
+
+    async def stubborn(_: object) -> None:
+        while now() < 100:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(100 - now())
+
+    async def leave() -> None:
+        async with session.fan_out(stubborn, "ab"):
+            await asyncio.sleep(0.5)
+
+    async with opened() as session:
+        consumer = asyncio.create_task(leave())
+        for _ in range(3):
+            await all_blocked()
+            consumer.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await consumer
+        assert now() == 100
+
+
+@pytest.mark.parametrize("blocked_in", ["inputs", "slots", "functions", "room"])
+@leaves_nothing
+async def test_fan_out_cancelled(blocked_in: str) -> None:
+    """If the task of a fan-out is cancelled, the consumer gets an error after the outcomes."""
+    started: list[int] = []
+    inputs: Any = {"inputs": slowly(count(), 60), "functions": range(3)}.get(blocked_in, count())
+
+    async def function(number: int) -> None:
+        started.append(number)
+        if blocked_in == "room":
+            await fetch(session)
+        await asyncio.sleep(1000)
+
+    async with ScriptedApi(then=NEVER) as api, api.session(limiter=asyncio.Semaphore(2)) as session:
+        before = asyncio.all_tasks()
+        async with session.fan_out(function, inputs, max_in_flight=9) as outcomes:
+            (task,) = asyncio.all_tasks() - before
+            await asyncio.sleep(130)
+            task.cancel()
+            for _ in range(len(started)):
+                started.remove((await anext(outcomes)).input)
+            assert started == []
+            with pytest.raises(CancelledError, match="fan-out"):
+                await anext(outcomes)
+
+
+@pytest.mark.parametrize("raised_by", ["function", "inputs", "consumer"])
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit, BaseException])
+def test_exit(kind: type[BaseException], raised_by: str) -> None:
+    """A base exception of any part ends the block in order, and comes out."""
+    ended: set[object] = set()
+
+    def check(part: str) -> None:
+        if part == raised_by:
+            raise kind
+
+    def inputs() -> Iterator[int]:
+        yield from range(3)
+        check("inputs")
+
+    async def function(number: int) -> None:
+        try:
+            await asyncio.sleep(0.01)
+            check("function")
+            await never(number)
+        finally:
+            ended.add(number)
+
+    async def consume() -> None:
+        try:
+            async with opened() as session, session.fan_out(function, inputs()) as outcomes:
+                await asyncio.sleep(0.02)
+                check("consumer")
+                await inputs_of(outcomes)
+        finally:
+            ended.add("block")
+
+    with pytest.raises((kind, BaseExceptionGroup)):
+        asyncio.run(consume(), debug=True)
+    assert ended == {0, 1, 2, "block"}
+
+
+LIMITERS: dict[str, Callable[[], Any]] = {
+    "adaptive": AdaptiveLimiter,
+    "semaphore": lambda: asyncio.Semaphore(2),
+    "capacity": lambda: anyio.CapacityLimiter(2),
+    "rate": lambda: AsyncLimiter(1, 1 / 32),  # a binary fraction: virtual time has no ticks
+}
+
+
+@pytest.mark.parametrize("limiter", LIMITERS)
+@leaves_nothing
+async def test_nothing_lost(limiter: str) -> None:
+    """Inputs start when their calls can soon run, so no deadline passes in a queue."""
+    async with (
+        ScriptedApi(then=server()) as api,
+        api.session(timeout=6, limiter=LIMITERS[limiter]()) as session,
+    ):
+        found = await collect(session.fan_out(lambda _: fetch(session), range(800)))
+        assert Counter(map(type, found)) == {Success: 800}
+        assert is_idle(session)
+    assert 20 <= now() < 26
+
+
+@pytest.mark.parametrize("kind", ["sleep first", "in turn", "together", "fan-out"])
+@leaves_nothing
+async def test_functions(kind: str) -> None:
+    """A function may make any number of calls, at any time, also in a fan-out."""
+
+    async def function(_: int) -> None:
+        if kind == "sleep first":
+            await asyncio.sleep(1)
+        if kind == "together":
+            await asyncio.gather(fetch(session), fetch(session))
+        if kind == "fan-out":
+            found = await collect(session.fan_out(lambda _: fetch(session), range(2)))
+            assert Counter(map(type, found)) == {Success: 2}
+        await fetch(session)
+        await fetch(session)
+
+    async with ScriptedApi(then=server()) as api, api.session() as session:
+        found = await collect(session.fan_out(function, range(100)))
+        assert Counter(map(type, found)) == {Success: 100}
+        assert is_idle(session)
+
+
+@leaves_nothing
+async def test_fan_outs_share() -> None:
+    """Fan-outs of one session share it evenly, whatever the others wait for."""
+    done: Counter[int] = Counter()
+
+    async def consume(number: int) -> None:
+        async with session.fan_out(lambda _: fetch(session), range(50)) as outcomes:
+            async for _ in outcomes:
+                done[number] += 1
+
+    async with (
+        ScriptedApi(then=server()) as api,
+        api.session() as session,
+        session.fan_out(lambda _: fetch(session), slowly(count(), 10**6)),  # waits for an input
+        session.fan_out(lambda _: fetch(session), count(), max_in_flight=1),  # for a consumer
+        session.fan_out(never, count(), max_in_flight=3),  # for its functions
+    ):
+        tasks = [asyncio.create_task(consume(number)) for number in range(3)]
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        assert min(done.values()) > 30
+        await asyncio.gather(*tasks)
+
+
+@pytest.mark.parametrize("rounds", range(5))
+@leaves_nothing
+async def test_turn_passed_on(rounds: int) -> None:
+    """If a fan-out is left at its turn to start an input, the turn is passed on."""
+    async with ScriptedApi(then=NEVER) as api, api.session(limiter=asyncio.Semaphore(2)) as session:
+        calls = [asyncio.create_task(fetch(session)) for _ in range(4)]
+        await all_blocked()
+        first = await session.fan_out(double, [1]).__aenter__()
+        await all_blocked()
+        async with session.fan_out(double, [2]) as second:
+            await all_blocked()
+            calls.pop().cancel()  # then there is room for one input
+            for _ in range(rounds):
+                await asyncio.sleep(0)
+            await first.__aexit__(None, None, None)
+            assert await anext(second) == Success(2, 4)
+            assert now() == 3
+        for call in calls:
+            call.cancel()
+
+
+@leaves_nothing
+async def test_direct_calls_first() -> None:
+    """Direct calls beside fan-outs are served first."""
+    async with (
+        ScriptedApi(then=server()) as api,
+        api.session() as session,
+        session.fan_out(lambda _: fetch(session), count()),
+        session.fan_out(lambda _: fetch(session), count()),
+    ):
+        await asyncio.sleep(10)
+        start = now()
+        for _ in range(50):
+            await fetch(session)
+        assert now() - start < 1.7 * 50 * 0.05
+
+
+async def random_fan_out(session: MarketplaceSession, depth: int = 2) -> None:  # noqa: C901
+    """Run a fan-out whose functions, inputs and consumers fail and end at random."""
+    total = random.randrange(40)
+    taken: Counter[int] = Counter()
+
+    async def function(_: int) -> None:
+        for _ in range(random.randrange(3)):
+            await fetch(session)
+            await asyncio.sleep(random.choice([0, 0, 1]))
+        if depth and random.random() < 0.05:
+            await random_fan_out(session, depth - 1)
+        if random.random() < 0.1:
+            raise random.choice([LookupError, asyncio.CancelledError])
+
+    async def inputs() -> AsyncIterator[int]:
+        async for number in slowly(range(total), random.choice([0, 0, 0.1])):
+            yield number
+        if random.random() < 0.2:
+            raise LookupError
+
+    async def consume() -> None:
+        async for outcome in outcomes:
+            taken[outcome.input] += 1
+            await asyncio.sleep(random.choice([0, 0, 0.1, 1]))
+            if random.random() < 0.01:
+                raise ZeroDivisionError
+
+    size = random.choice([1, 3, 500])
+    try:
+        async with (
+            asyncio.timeout(random.choice([None, None, 0, 1, 10])),
+            session.fan_out(function, inputs(), max_in_flight=size) as outcomes,
+            asyncio.TaskGroup() as group,
+        ):
+            group.create_task(consume())
+            group.create_task(consume())
+    except* (TimeoutError, ZeroDivisionError, LookupError):
+        assert not taken - Counter(range(total))
+    else:
+        assert taken == Counter(range(total))
+
+
+@pytest.mark.parametrize("limiter", ["adaptive", "semaphore"])
+@pytest.mark.parametrize("seed", range(20))
+@leaves_nothing
+async def test_random(seed: int, limiter: str) -> None:
+    """Whatever fails or is cancelled, each input has one outcome and nothing is left."""
+    random.seed(seed)
+    faults = [error(429), error(429, Retry_After=1), error(503), error(404), NEVER]
+
+    def respond(_: Request) -> Answer:
+        seconds = random.choice([0, 0.05, 0.5, 3])
+        return random.choice([Answer(FOUND.body, seconds=seconds)] * 24 + faults)
+
+    async with (
+        ScriptedApi(then=respond) as api,
+        api.session(timeout=20, limiter=LIMITERS[limiter]()) as session,
+    ):
+        await asyncio.gather(*(random_fan_out(session) for _ in range(4)))
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+        assert is_idle(session)
+        assert len(await collect(session.fan_out(lambda _: fetch(session), range(9)))) == 9

@@ -27,7 +27,7 @@ must not suppress it. `AdaptiveLimiter`, `asyncio.Semaphore`, `anyio.CapacityLim
 is_batch: Final = ContextVar("is_batch", default=False)
 """True inside a fan-out: its calls yield to direct calls and may wait for long."""
 
-# Doubling from 8 reaches 200 within five round trips; 8 is a small load to begin with.
+# Growth from 8 reaches 200 within seven round trips; 8 is a small load to begin with.
 START: Final = 8
 
 # Each attempt in flight needs a connection. Half of the descriptors that are not reserved are
@@ -39,17 +39,25 @@ RESERVED_DESCRIPTORS: Final = 32
 # rejection the limit is held for at least and at most this many rounds.
 MIN_HOLD: Final = 2
 MAX_HOLD: Final = 16
+# The mean duration of a round is noise with fewer responses, or below this number of seconds.
+ROUND_MIN: Final = 16
+MEAN_MIN: Final = 0.001
 
-# In seconds. In a simulation of 8 clients with long queues at a server that admits 5, three
-# calls in four used up their attempts without this pause, and none with it.
+# In seconds. In a simulation of 8 clients with long queues at a server that admits 5, more than
+# half of the calls used up their attempts without this pause, and none with it.
 REJECTION_PAUSE: Final = 0.1
 
-# A server that queues: responses take this many times as long as the fastest round did, in this
-# many rounds in succession. One slow round may be a pause of either side.
-SLOW: Final = 3.0
-SLOW_ROUNDS: Final = 3
-# Below this number of responses the mean of a round is noise.
-ROUND_MIN: Final = 16
+# At a server that queues, the limit grows to this many times the number of attempts that the
+# server works on at once. Then the server is always busy, and its queue is short.
+QUEUE: Final = 2
+# A round is slow if its mean duration is more than this many times the shortest one.
+SLOW: Final = 1.5
+# The shortest duration is measured again when the slowdowns of successive slow rounds add up to
+# more than this: after 13 rounds of twice the duration, or 4 of eight times. During the
+# measurement the limit is a share of the number that the server works on at once, so that no
+# attempt waits there.
+PATIENCE: Final = 24
+MEASURED_SHARE: Final = 2 / 3
 
 
 def is_rejection(error: BaseException) -> bool:
@@ -62,7 +70,7 @@ def is_rejection(error: BaseException) -> bool:
     return isinstance(error, (RateLimitError, RequestTimeoutError)) or is_local(error)
 
 
-def default_ceiling() -> int:
+def _default_ceiling() -> int:
     """Return the largest limit that leaves this process enough file descriptors."""
     try:
         import resource  # noqa: PLC0415  # not on Windows
@@ -75,23 +83,30 @@ def default_ceiling() -> int:
 
 
 class Window:
-    """The limit and its changes: arithmetic only, no clock, no queue, no I/O."""
+    """The limit and its changes: arithmetic only, no clock, no queue, no I/O.
+
+    A measurement lowers the limit for a while, to learn the duration of a response that does not
+    wait in a queue of the server.
+    """
 
     __slots__ = (
-        "_began",
         "_bottom",
         "_burst_ends",
         "_ceiling",
-        "_duration",
-        "_fastest",
         "_floor",
         "_gained",
         "_held",
         "_hold",
         "_hold_rounds",
+        "_ignored",
+        "_limit_before",
+        "_rate",
         "_round_left",
+        "_round_limit",
         "_round_size",
-        "_slow_rounds",
+        "_seconds",
+        "_shortest",
+        "_slowness",
         "_useful",
         "limit",
     )
@@ -101,23 +116,21 @@ class Window:
         """The number of attempts that may be in flight."""
         self._floor = floor
         self._ceiling = ceiling
+        # Rejections.
         self._held = 0  # the number that the server held when it last rejected one, or 0
         self._hold = 0  # the number of responses until the limit may grow again
         self._hold_rounds = MIN_HOLD
         self._gained = 0  # progress towards the next step, which takes `limit`
         self._burst_ends = 0
         self._bottom = floor
-        self._fastest = math.inf  # the shortest mean duration of a round
-        self._slow_rounds = 0  # in succession
-        self._useful = math.inf  # the largest limit that the server does not answer slowly
-        self._begin_round(0.0)
-
-    def record_duration(self, seconds: float, now: float) -> None:
-        """Record a successful attempt that took ``seconds`` and ended ``now``."""
-        self._duration += seconds
-        self._round_left -= 1
-        if not self._round_left:
-            self._end_round(now)
+        # Durations.
+        self._shortest = math.inf  # the mean duration in the fastest round, in seconds
+        self._rate = 0.0  # responses per second in the last round
+        self._useful = math.inf  # the limit may grow to this number
+        self._slowness = 0.0  # the sum of the slowdowns of successive slow rounds
+        self._limit_before = 0  # the limit before the measurement under way, or 0
+        self._ignored = 0  # the number of responses to ignore before the next round
+        self._begin_round()
 
     def record_success(self) -> None:
         """Record a successful attempt that ended while others waited for a slot."""
@@ -130,26 +143,6 @@ class Window:
             if self._gained >= self.limit:
                 self._gained -= self.limit
                 self.limit = min(self.limit + 1, self._ceiling)
-
-    def _begin_round(self, now: float) -> None:
-        self._began = now
-        self._duration = 0.0
-        self._round_size = self._round_left = max(ROUND_MIN, self.limit)
-
-    def _end_round(self, now: float) -> None:
-        mean = self._duration / self._round_size
-        # Little's law: number in flight = rate of responses * duration of a response.
-        rate = self._round_size / max(now - self._began, mean)
-        self._fastest = min(self._fastest, mean)
-        self._useful = SLOW * self._fastest * rate
-        self._slow_rounds = self._slow_rounds + 1 if mean > SLOW * self._fastest else 0
-        if self._slow_rounds == SLOW_ROUNDS:
-            # The share that the server works on at once; the rest waits in its queue.
-            share = max(self._floor, math.ceil(self.limit * self._fastest / mean))
-            self._hold_at(share, at_first_step=True)
-            self._fastest = self._useful = math.inf
-            self._slow_rounds = 0
-        self._begin_round(now)
 
     def record_rejection(self, in_flight: int, ended: int) -> None:
         """Record a rejection.
@@ -165,19 +158,59 @@ class Window:
             grown = self.limit - self._held
             if grown == 0:
                 self.limit -= math.isqrt(self.limit)
-            self._hold_at(max(self._bottom, min(self.limit, in_flight)), at_first_step=grown == 1)
-        else:
-            self._set(max(self._bottom, min(self.limit, in_flight)))
+            # If the first step is rejected, the next one probably will be too: wait for longer.
+            self._hold_rounds = min(2 * self._hold_rounds, MAX_HOLD) if grown == 1 else MIN_HOLD
+        self.limit = self._held = max(self._bottom, min(self.limit, in_flight))
+        self._hold = self._hold_rounds * self.limit
+        self._limit_before = 0
 
-    def _hold_at(self, limit: int, *, at_first_step: bool) -> None:
-        # Growing failed at the first step, as it probably will the next time: wait for longer.
-        self._hold_rounds = min(2 * self._hold_rounds, MAX_HOLD) if at_first_step else MIN_HOLD
-        self._set(limit)
+    def record_duration(self, seconds: float) -> None:
+        """Record the duration of a successful attempt."""
+        if self._ignored:
+            self._ignored -= 1
+            if not self._ignored:
+                self._begin_round()
+            return
+        self._seconds += seconds
+        self._round_left -= 1
+        if not self._round_left:
+            self._end_round(max(MEAN_MIN, self._seconds / self._round_size))
+            self._begin_round()
 
-    def _set(self, limit: int) -> None:
-        self.limit = self._held = limit
-        self._hold = self._hold_rounds * limit
-        self._gained = 0
+    def _begin_round(self) -> None:
+        self._seconds = 0.0
+        self._round_limit = self.limit
+        self._round_size = self._round_left = max(ROUND_MIN, self.limit)
+
+    def _end_round(self, mean: float) -> None:
+        if self._limit_before:
+            self._end_measurement(mean)
+            return
+        self._shortest = min(self._shortest, mean)
+        # Little's law: number in flight = responses per second * duration of a response.
+        self._rate = (self._round_limit + self.limit) / 2 / mean
+        self._useful = QUEUE * self._rate * self._shortest
+        slowdown = mean / self._shortest
+        self._slowness = self._slowness + slowdown if slowdown > SLOW else 0.0
+        if self._slowness > PATIENCE:
+            self._begin_measurement()
+
+    def _begin_measurement(self) -> None:
+        """Lower the limit until the queue of the server is empty and a round has ended."""
+        self._slowness = 0.0
+        self._limit_before = self.limit
+        self.limit = max(self._floor, math.ceil(MEASURED_SHARE * self._rate * self._shortest))
+        self._useful = 0
+        # Ignore the attempts in flight, which have waited in the queue, and then one round, in
+        # which most responses are quick ones: the slow ones end later.
+        self._ignored = self._limit_before + self.limit
+
+    def _end_measurement(self, mean: float) -> None:
+        self._shortest = mean
+        self._useful = QUEUE * self._rate * mean
+        self.limit = max(self.limit, min(self._limit_before, math.ceil(self._useful)))
+        self._limit_before = 0
+        self._ignored = self.limit
 
 
 @attrs.frozen
@@ -201,8 +234,9 @@ class AdaptiveLimiter:
     pass through its exit. Direct calls get a slot before calls of a fan-out; within each kind
     the order is that of arrival.
 
-    1. It starts low and doubles with each round trip, until the first rejection: a 429, a 503, a
-       timeout, or a lack of file descriptors. That finds a limit of 200 within five round trips.
+    1. It starts low and nearly doubles with each round trip, until the first rejection: a 429, a
+       503, a timeout, or a lack of file descriptors. That finds a limit of 200 within seven
+       round trips.
     2. The number of attempts in flight without the rejected ones is what the server holds: this
        becomes the limit, so finding it costs no throughput. The rejections of one burst count
        as one, which takes half of the limit at most.
@@ -212,9 +246,10 @@ class AdaptiveLimiter:
     4. A rejection without growth means that the server admits less, or that others take their
        share. Then the limit falls by its square root more. A large share falls by more than a
        small one, so clients that know nothing of each other reach equal shares.
-    5. A server that queues instead of rejecting answers more slowly. While a round takes three
-       times as long as the fastest one, the limit does not grow; after three such rounds it
-       falls to the number that the server works on at once.
+    5. A server that queues instead of rejecting responds more slowly. The limit grows to twice
+       the number of attempts that the server works on at once, as the durations show it. If
+       responses stay slow, the limit falls for two rounds, which empties the queue, and the
+       shortest duration is measured again.
     6. It grows only while attempts wait for a slot. Other errors, such as 404, and cancellations
        do not change it.
     7. After a 429 the slot stays taken for a tenth of a second if attempts wait for it, so that
@@ -227,7 +262,7 @@ class AdaptiveLimiter:
     :param floor: the smallest limit.
     :param ceiling: the largest limit; default 240, or less if this process may open few files.
     :raises TypeError: an argument is no ``int``.
-    :raises ValueError: not 1 <= ``floor`` <= ``start`` <= ``ceiling``.
+    :raises ValueError: they are not in the order 1 <= ``floor`` <= ``start`` <= ``ceiling``.
 
     Entering raises `RuntimeError` if another event loop that still runs uses the limiter.
     """
@@ -249,14 +284,15 @@ class AdaptiveLimiter:
     ) -> None:
         require_type("floor", floor, int)
         if ceiling is None:
-            ceiling = max(floor, default_ceiling())
+            ceiling = max(floor, _default_ceiling())
         require_type("ceiling", ceiling, int)
         if start is None:
             start = max(floor, min(START, ceiling))
         require_type("start", start, int)
         if not 1 <= floor <= start <= ceiling:
             raise ValueError(
-                f"not 1 <= floor <= start <= ceiling: floor={floor}, {start=}, {ceiling=}"
+                "floor, start and ceiling must be at least 1 and in ascending order, "
+                f"not {floor=}, {start=}, {ceiling=}"
             )
         self._floor = floor
         self._ceiling = ceiling
@@ -273,7 +309,7 @@ class AdaptiveLimiter:
 
     def __repr__(self) -> str:
         return (
-            f"<AdaptiveLimiter at {self._window.limit} ({self._floor} to {self._ceiling}), "
+            f"<AdaptiveLimiter: limit {self._window.limit} ({self._floor} to {self._ceiling}), "
             f"{self._in_flight} in flight, {self._waiting} waiting>"
         )
 
@@ -303,23 +339,22 @@ class AdaptiveLimiter:
     ) -> None:
         self._ended += 1
         entered = self._entered.pop(asyncio.current_task(self._loop), None)
+        pauses = False
         if exc is None:
-            if self._loop and entered is not None:
-                now = self._loop.time()
-                self._window.record_duration(now - entered, now)
-                if self._direct or self._batch:
-                    self._window.record_success()
+            if self._loop is not None and entered is not None:
+                self._window.record_duration(self._loop.time() - entered)
+            if self._direct or self._batch:
+                self._window.record_success()
         elif is_rejection(exc):
             self._window.record_rejection(self._in_flight - 1, self._ended)
             # No pause after a 503: calls to a server that is down should fail soon.
-            has_successor = self._waiting and self._in_flight <= self._window.limit
-            if has_successor and isinstance(exc, RateLimitError):
-                try:
-                    await asyncio.sleep(REJECTION_PAUSE)
-                finally:
-                    self._leave()
-                return
-        self._leave()
+            has_successor = self._waiting > 0 and self._in_flight <= self._window.limit
+            pauses = has_successor and isinstance(exc, RateLimitError)
+        try:
+            if pauses:
+                await asyncio.sleep(REJECTION_PAUSE)
+        finally:
+            self._leave()
 
     def _move_to(self, loop: asyncio.AbstractEventLoop) -> None:
         other = self._loop
@@ -345,7 +380,8 @@ class AdaptiveLimiter:
             raise
 
     def _leave(self) -> None:
-        self._in_flight -= 1
+        if self._in_flight:  # 0 if an attempt of a closed loop is garbage-collected
+            self._in_flight -= 1
         while self._in_flight < self._window.limit:
             queue = self._direct or self._batch
             if not queue:

@@ -241,7 +241,5 @@ def _describe(error: BaseException, _: object = None) -> str:
 
 
 def _has_deep_field(model: type[Any], *items: Any) -> bool:
-    for name in FIELDS_OF_ANY_JSON[model]:
-        if is_too_deep(*map(attrgetter(name), items)):
-            return True
-    return False
+    fields = FIELDS_OF_ANY_JSON[model]
+    return bool(fields) and any(is_too_deep(*map(attrgetter(name), items)) for name in fields)

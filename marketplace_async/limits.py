@@ -27,7 +27,7 @@ must not suppress it. `AdaptiveLimiter`, `asyncio.Semaphore`, `anyio.CapacityLim
 is_batch: Final = ContextVar("is_batch", default=False)
 """True inside a fan-out: its calls yield to direct calls and may wait for long."""
 
-# Growth from 8 reaches 200 within seven round trips; 8 is a small load to begin with.
+# Doubling from 8 reaches 200 within five round trips; 8 is a small load to begin with.
 START: Final = 8
 
 # Each attempt in flight needs a connection. Half of the descriptors that are not reserved are
@@ -39,9 +39,10 @@ RESERVED_DESCRIPTORS: Final = 32
 # rejection the limit is held for at least and at most this many rounds.
 MIN_HOLD: Final = 2
 MAX_HOLD: Final = 16
-# The mean duration of a round is noise with fewer responses, or below this number of seconds.
+# The mean duration of a round is noise with fewer responses. Below this number of seconds it
+# measures this machine rather than a queue of the server.
 ROUND_MIN: Final = 16
-MEAN_MIN: Final = 0.001
+MEAN_MIN: Final = 0.01
 
 # In seconds. In a simulation of 8 clients with long queues at a server that admits 5, more than
 # half of the calls used up their attempts without this pause, and none with it.
@@ -133,7 +134,7 @@ class Window:
         self._begin_round()
 
     def record_success(self) -> None:
-        """Record a successful attempt that ended while others waited for a slot."""
+        """Record a successful attempt that was in flight when others had to wait for a slot."""
         if self._hold:
             self._hold -= 1
         elif self.limit < self._useful:
@@ -188,7 +189,7 @@ class Window:
             return
         self._shortest = min(self._shortest, mean)
         # Little's law: number in flight = responses per second * duration of a response.
-        self._rate = (self._round_limit + self.limit) / 2 / mean
+        self._rate = self.limit / mean
         self._useful = QUEUE * self._rate * self._shortest
         slowdown = mean / self._shortest
         self._slowness = self._slowness + slowdown if slowdown > SLOW else 0.0
@@ -234,9 +235,8 @@ class AdaptiveLimiter:
     pass through its exit. Direct calls get a slot before calls of a fan-out; within each kind
     the order is that of arrival.
 
-    1. It starts low and nearly doubles with each round trip, until the first rejection: a 429, a
-       503, a timeout, or a lack of file descriptors. That finds a limit of 200 within seven
-       round trips.
+    1. It starts low and doubles with each round trip, until the first rejection: a 429, a 503, a
+       timeout, or a lack of file descriptors. That finds a limit of 200 within five round trips.
     2. The number of attempts in flight without the rejected ones is what the server holds: this
        becomes the limit, so finding it costs no throughput. The rejections of one burst count
        as one, which takes half of the limit at most.
@@ -246,8 +246,8 @@ class AdaptiveLimiter:
     4. A rejection without growth means that the server admits less, or that others take their
        share. Then the limit falls by its square root more. A large share falls by more than a
        small one, so clients that know nothing of each other reach equal shares.
-    5. A server that queues instead of rejecting responds more slowly. The limit grows to twice
-       the number of attempts that the server works on at once, as the durations show it. If
+    5. A server that queues instead of rejecting responds more slowly. The limit grows to about
+       twice the number of attempts that the server works on at once, as the durations show it. If
        responses stay slow, the limit falls for two rounds, which empties the queue, and the
        shortest duration is measured again.
     6. It grows only while attempts wait for a slot. Other errors, such as 404, and cancellations
@@ -275,6 +275,7 @@ class AdaptiveLimiter:
         "_entered",
         "_floor",
         "_in_flight",
+        "_limited",
         "_loop",
         "_window",
     )
@@ -303,6 +304,7 @@ class AdaptiveLimiter:
 
     def _reset(self) -> None:
         self._in_flight = 0
+        self._limited = 0  # the number of attempts in flight when the last one had to wait
         self._direct: OrderedDict[asyncio.Future[None], None] = OrderedDict()
         self._batch: OrderedDict[asyncio.Future[None], None] = OrderedDict()
         self._entered: dict[asyncio.Task[Any] | None, float] = {}  # times by task
@@ -329,7 +331,8 @@ class AdaptiveLimiter:
             self._in_flight += 1
         else:
             await self._wait(loop)
-        self._entered[asyncio.current_task(loop)] = loop.time()
+        if self._limited:  # the durations at a server that is not busy are not needed
+            self._entered[asyncio.current_task(loop)] = loop.time()
 
     async def __aexit__(
         self,
@@ -338,12 +341,15 @@ class AdaptiveLimiter:
         traceback: TracebackType | None,
     ) -> None:
         self._ended += 1
-        entered = self._entered.pop(asyncio.current_task(self._loop), None)
+        entered = None
+        if self._entered:
+            entered = self._entered.pop(asyncio.current_task(self._loop), None)
         pauses = False
         if exc is None:
             if self._loop is not None and entered is not None:
                 self._window.record_duration(self._loop.time() - entered)
-            if self._direct or self._batch:
+            if self._limited:
+                self._limited -= 1
                 self._window.record_success()
         elif is_rejection(exc):
             self._window.record_rejection(self._in_flight - 1, self._ended)
@@ -370,6 +376,7 @@ class AdaptiveLimiter:
         queue = self._batch if is_batch.get() else self._direct
         slot = loop.create_future()
         queue[slot] = None
+        self._limited = self._in_flight
         try:
             await slot
         except BaseException:

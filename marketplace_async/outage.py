@@ -114,8 +114,9 @@ class Outage:
     def release(self) -> None:
         """Let some of the waiting calls go on, unless the outage continues."""
         count = RELEASED_PER_ATTEMPT
-        while count and not self.is_on and self._assign(is_probe=False):
-            count -= 1
+        if self._direct or self._batch:
+            while count and not self.is_on and self._assign(is_probe=False):
+                count -= 1
 
     def close(self) -> None:
         """Stop the timer."""

@@ -9,7 +9,8 @@ import inspect
 import logging
 import random
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Final, TypeVar
 
 import attrs
@@ -54,6 +55,7 @@ ATTEMPTS: Final = "in attempts"
 BACKOFF: Final = "waiting to retry"
 OUTAGE: Final = "waiting for the end of an outage"
 PAUSE: Final = "waiting for the end of a pause"
+NEGLIGIBLE: Final = 0.001  # seconds of a phase
 
 
 @attrs.frozen
@@ -98,37 +100,26 @@ class _Blocked(Exception):
 class _Call:
     """The progress of one call."""
 
-    __slots__ = (
-        "_phase",
-        "_since",
-        "attempts",
-        "deadline",
-        "error",
-        "failures",
-        "is_batch",
-        "is_probe",
-        "is_waiting",
-        "spent",
-        "url",
-    )
+    attempts = 0
+    failures = 0  # the attempts that count towards RetryPolicy.attempts
+    error: MarketplaceError | None = None  # of the last attempt
+    is_probe = False  # of an outage, the present attempt
+    is_waiting = False  # for the present attempt
+    spent: Mapping[str, float] = MappingProxyType({})  # seconds by phase
+    _phase = LIMITER
+    _since = 0.0
 
     def __init__(self, url: URL, deadline: Deadline, *, is_batch: bool) -> None:
         self.url = url
         self.deadline = deadline
         self.is_batch = is_batch
-        self.is_probe = False  # of an outage, the present attempt
-        self.is_waiting = False  # for the present attempt
-        self.attempts = 0
-        self.failures = 0  # the attempts that count towards RetryPolicy.attempts
-        self.error: MarketplaceError | None = None  # of the last attempt
-        self.spent: dict[str, float] = {}  # seconds by phase
-        self._phase = LIMITER
-        self._since = 0.0
 
     def enter(self, phase: str) -> None:
         """Begin a phase; the time until now belongs to the one before."""
         elapsed = self.deadline.elapsed
-        self.spent[self._phase] = self.spent.get(self._phase, 0.0) + elapsed - self._since
+        spent = elapsed - self._since
+        if spent > NEGLIGIBLE:
+            self.spent = {**self.spent, self._phase: self.spent.get(self._phase, 0.0) + spent}
         self._phase, self._since = phase, elapsed
 
 
@@ -158,6 +149,7 @@ class Transport:
         self._starts: deque[asyncio.Future[None]] = deque()  # fan-outs that wait for room
         self._in_flight = 0
         self._waiting = 0
+        self._rejected = 0  # calls that wait after a 429
         self._calls = 0
         self._attempts = 0
         self._retries = 0
@@ -196,6 +188,8 @@ class Transport:
         :raises SessionClosedError: the session was closed during the call.
         """
         self._calls += 1
+        if is_batch.get() and not self._has_room:
+            await self.wait_for_room()  # before the deadline: this is not the server's time
         url = URL(self._base + path_and_query, encoded=True)
         call = _Call(url, Deadline(self._deadlines), is_batch=is_batch.get())
         try:
@@ -343,7 +337,12 @@ class Transport:
             result = self._on_retry(event)
             if inspect.isawaitable(result):
                 await result
-        await asyncio.sleep(wait)
+        is_rejection = isinstance(error, RateLimitError)
+        self._rejected += is_rejection
+        try:
+            await asyncio.sleep(wait)
+        finally:
+            self._rejected -= is_rejection
         call.enter(LIMITER)
 
     async def _wait_for_pause(self, call: _Call) -> None:
@@ -391,4 +390,6 @@ class Transport:
 
     @property
     def _has_room(self) -> bool:
-        return self._waiting < max(WAITING_MIN, self._in_flight // WAITING_SHARE)
+        # A call that was rejected needs room too, and soon.
+        waiting = self._waiting + self._rejected
+        return waiting < max(WAITING_MIN, self._in_flight // WAITING_SHARE)

@@ -65,11 +65,11 @@ def test_errors(error: BaseException) -> None:
 
 @pytest.mark.parametrize(
     ("count", "error", "least", "most"),
-    [(20, None, 10, 20), (4, None, 4, 4), (20, NotFoundError(404), 4, 4)],
+    [(20, None, 20, 40), (4, None, 4, 4), (20, NotFoundError(404), 4, 4)],
 )
 @in_virtual_time
 async def test_growth(count: int, error: Exception | None, least: int, most: int) -> None:
-    """The limit grows with successful attempts while others wait, not further than needed."""
+    """The limit grows with successful attempts while others wait, at most to twice the need."""
     limiter = AdaptiveLimiter(start=4)
     for _ in range(10):
         tasks = (attempt(limiter, error=error) for _ in range(count))
@@ -80,14 +80,14 @@ async def test_growth(count: int, error: Exception | None, least: int, most: int
 @pytest.mark.parametrize(
     ("start", "slots", "expected"),
     [
-        (8, 1000, [8, 16, 31, 48, 85, 139, 224, 300]),
+        (8, 1000, [8, 16, 32, 64, 128, 256, 300]),
         (64, 40, [40, 40, 40, 40]),
         (64, {0: 40, 0.5: 1000}, [40, 40, 40, 41, 42, 44, 50, 65, 97]),
     ],
     ids=["without rejections", "steady", "after a rejection"],
 )
 def test_limits(start: int, slots: Schedule, expected: list[int]) -> None:
-    """The limit nearly doubles, falls to the accepted number, and grows faster and faster."""
+    """The limit doubles, falls to the accepted number, and grows faster and faster."""
     create = partial(AdaptiveLimiter, start=start, ceiling=300)
     (course,) = simulate(Server(slots, 1.0, jitter=0), len(expected), create=create)
     assert course.limits == expected
@@ -439,7 +439,7 @@ def test_shared_server(slots: int, most: float, fair: float) -> None:
 @pytest.mark.parametrize(
     ("slots", "latency", "seconds"), [(5, 0.2, 60), (40, 0.5, 90), (40, 0.05, 10)]
 )
-@pytest.mark.parametrize(("jitter", "least", "most"), [(0.05, 0.95, 7), (0.4, 0.93, 9)])
+@pytest.mark.parametrize(("jitter", "least", "most"), [(0.05, 0.95, 14), (0.4, 0.93, 14)])
 def test_queueing_server(
     slots: int, latency: float, seconds: float, jitter: float, least: float, most: float
 ) -> None:
@@ -447,7 +447,7 @@ def test_queueing_server(
     courses = simulate(Server(slots, latency, queues=True, jitter=jitter), seconds)
     assert efficiency(courses, slots, seconds, latency) >= least
     durations = sorted(courses[0].durations)
-    assert durations[len(durations) // 2] <= 2.4 * latency
+    assert durations[len(durations) // 2] <= 4 * latency
     assert durations[-1] <= most * latency
 
 

@@ -41,11 +41,7 @@ SECRET_LENGTH_MIN: Final = 6
 
 
 class _Hidden(str):
-    """The value of a header that a ``repr`` must not show.
-
-    aiohttp keeps the headers of a request in its exceptions and local variables, and error
-    trackers show both.
-    """
+    """A header's value without a ``repr``: error trackers show aiohttp's local variables."""
 
     __slots__ = ()
 
@@ -90,6 +86,10 @@ class Sender:
     def __reduce__(self) -> NoReturn:
         raise TypeError("a session and its handles hold credentials and cannot be pickled")
 
+    def close(self) -> None:
+        """End all requests under way."""
+        self._deadlines.close()
+
     async def get(self, url: URL, attempt: int) -> bytes:
         """Make one request, the ``attempt`` of its call from 1, and return the decoded body.
 
@@ -111,9 +111,15 @@ class Sender:
                 )
                 try:
                     status = response.status
-                    if status == 200:
-                        return await self._body(response)
-                    raise await self._error(response)
+                    if status != 200:
+                        raise await self._error(response)
+                    body = await _read(response.content, self._max_response_bytes)
+                    if len(body) <= self._max_response_bytes:
+                        return body
+                    raise ResponseTooLargeError(
+                        f"the body is larger than {self._max_response_bytes} bytes"
+                        " (max_response_bytes)"
+                    )
                 finally:
                     if not response.closed:  # after the last byte it is, and can be reused
                         response.close()
@@ -127,20 +133,18 @@ class Sender:
             raise self._translated(error) from error
         finally:
             if logger.isEnabledFor(logging.DEBUG):
-                _log(url, attempt, status, deadline.elapsed)
+                seconds = deadline.elapsed
+                extra = {"url": str(url), "status": status, "duration": seconds}
+                extra |= {"method": "GET", "attempt": attempt}
+                text = "GET %s: %s in %.3f s, attempt %d"
+                logger.debug(text, url, status or "no response", seconds, attempt, extra=extra)
 
     def read(self, body: bytes, read: Callable[[bytes], T]) -> T:
-        """Return ``read(body)``; an error of it does not show credentials that were echoed.
-
-        :raises InvalidResponseError: raised by ``read``.
-        """
+        """Return ``read(body)``; its `InvalidResponseError` shows no echoed credentials."""
         try:
             return read(body)
         except InvalidResponseError:
-            redacted = self._redacted(body)
-            if redacted == body:
-                raise
-        body = redacted  # error trackers show the local variables of a traceback
+            body = self._redacted(body)  # error trackers show the local variables of a traceback
         return read(body)
 
     def _redacted(self, body: bytes) -> bytes:
@@ -148,25 +152,12 @@ class Sender:
             body = body.replace(secret, b"***")
         return body
 
-    async def _body(self, response: aiohttp.ClientResponse) -> bytes:
-        body = await response.content.readany()
-        if not response.content.at_eof():
-            body += await _read(response, self._max_response_bytes - len(body))
-        if len(body) > self._max_response_bytes:
-            raise ResponseTooLargeError(
-                f"the body is larger than {self._max_response_bytes} bytes (max_response_bytes)"
-            )
-        return body
-
     async def _error(self, response: aiohttp.ClientResponse) -> MarketplaceError:
         try:
-            body = await _read(response, ERROR_BODY_BYTES)
+            body = self._redacted(await _read(response.content, ERROR_BODY_BYTES))
         except (aiohttp.ClientError, RuntimeError):
             body = b""  # the status alone tells the error
-        # Debugging pages echo the request.
-        return error_from(
-            response.status, response.headers, self._redacted(body), datetime.now(UTC)
-        )
+        return error_from(response.status, response.headers, body, datetime.now(UTC))
 
     def _translated(self, error: Exception) -> MarketplaceError:
         match error:
@@ -191,28 +182,14 @@ class Sender:
                 )
 
 
-async def _read(response: aiohttp.ClientResponse, enough: int) -> bytes:
+async def _read(content: aiohttp.StreamReader, enough: int) -> bytes:
     """Read until the end, or until there is more than ``enough``."""
-    chunks: list[bytes] = []
-    size = 0
-    while size <= enough and (chunk := await response.content.readany()):
+    body = await content.readany()
+    if content.at_eof():
+        return body
+    chunks = [body]
+    size = len(body)
+    while size <= enough and (chunk := await content.readany()):
         chunks.append(chunk)
         size += len(chunk)
     return b"".join(chunks)
-
-
-def _log(url: URL, attempt: int, status: int, seconds: float) -> None:
-    logger.debug(
-        "GET %s: %s in %.3f s, attempt %d",
-        url,
-        status or "no response",
-        seconds,
-        attempt,
-        extra={
-            "method": "GET",
-            "url": str(url),
-            "status": status,
-            "duration": seconds,
-            "attempt": attempt,
-        },
-    )

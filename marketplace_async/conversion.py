@@ -5,6 +5,7 @@ coerces a value. If that pass raises, cattrs converts the same bytes item by ite
 an irregular ``meta``, fills in fields that the caller knows, and names the wrong field.
 """
 
+import contextlib
 import logging
 import re
 from collections.abc import Callable, Mapping
@@ -19,13 +20,7 @@ from cattrs.cols import is_mapping
 from cattrs.preconf.msgspec import MsgspecJsonConverter
 
 from marketplace_async.errors import InvalidItemError, InvalidResponseError, excerpt
-from marketplace_async.models import (
-    NESTING_MAX,
-    AvailableAddOn,
-    Extension,
-    PageMeta,
-    is_too_deep,
-)
+from marketplace_async.models import NESTING_MAX, AvailableAddOn, Extension, PageMeta, is_too_deep
 
 __all__ = ["read_model", "read_page"]
 
@@ -34,8 +29,8 @@ T = TypeVar("T")
 logger: Final = logging.getLogger("marketplace_async")
 
 NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
+SCHEMA: Final = attrgetter("configuration_schema")
 STRING: Final = re.compile(rb'"(?:[^"\\]|\\.)*+"?', re.DOTALL)
-TOO_DEEP: Final = f"nested more than {NESTING_MAX} levels"
 JSON_TYPES: Final[Mapping[type, str]] = {
     str: "a string",
     int: "an integer",
@@ -46,13 +41,7 @@ JSON_TYPES: Final[Mapping[type, str]] = {
     type(None): "null",
 }
 
-
-class _Converter(MsgspecJsonConverter):
-    def get_loads_hook(self, cl: type[T]) -> Callable[[bytes], T]:
-        return msgspec.json.Decoder(cl).decode
-
-
-converter: Final = _Converter(detailed_validation=True)
+converter: Final = MsgspecJsonConverter()
 
 
 def _require_type(expected: type[Any], value: Any) -> Any:
@@ -63,8 +52,8 @@ def _require_type(expected: type[Any], value: Any) -> Any:
 
 
 # Without these hooks, cattrs would coerce: str(None) is 'None', int('1') is 1.
-converter.register_structure_hook(str, lambda value, _: _require_type(str, value))
-converter.register_structure_hook(int, lambda value, _: _require_type(int, value))
+for kind in (str, int, dict, list):
+    converter.register_structure_hook(kind, lambda value, cl: _require_type(cl, value))
 
 
 @converter.register_structure_hook_factory(lambda cl: attrs.has(cl) or is_mapping(cl))
@@ -90,11 +79,8 @@ PAGES: Final[Mapping[Any, type[Any]]] = {
     Extension: _ExtensionPage,
     AvailableAddOn: _AvailableAddOnPage,
 }
-LOADS: Final[Mapping[Any, Callable[[bytes], Any]]] = {
-    cl: converter.get_loads_hook(cl) for cl in (*PAGES, *PAGES.values())
-}
-FIELDS_OF_ANY_JSON: Final[Mapping[Any, list[str]]] = {
-    model: [field.name for field in attrs.fields(model) if field.type is Any] for model in PAGES
+DECODERS: Final[Mapping[Any, Callable[[bytes], Any]]] = {
+    cl: msgspec.json.Decoder(cl).decode for cl in (*PAGES, *PAGES.values())
 }
 
 
@@ -106,17 +92,13 @@ def read_model(model: type[T], data: bytes, known: Mapping[str, str] = NOTHING) 
     :raises InvalidResponseError: the body is not JSON, or a field is missing or of a wrong type.
     """
     found: T | None = _decode(model, data)
-    if found is None or _has_deep_field(model, found):
-        return _structure(model, _parse(data), known, "$")
+    if found is None or _is_too_deep(model, found):
+        return _structure_item(model, _parse(data), known, "$")
     return found
 
 
 def read_page(
-    model: type[T],
-    data: bytes,
-    known: Mapping[str, str] = NOTHING,
-    *,
-    skip_invalid: bool = False,
+    model: type[T], data: bytes, known: Mapping[str, str] = NOTHING, *, skip_invalid: bool = False
 ) -> tuple[tuple[T, ...], PageMeta]:
     """Return the items and the meta of the page whose JSON object is ``data``.
 
@@ -129,7 +111,7 @@ def read_page(
     """
     key = attrs.fields(PAGES[model])[0].name
     page = _decode(PAGES[model], data)
-    if page is None or _has_deep_field(model, *getattr(page, key)):
+    if page is None or _is_too_deep(model, *getattr(page, key)):
         items, meta = _structure_page(model, key, _parse(data), known, skip_invalid=skip_invalid)
     else:
         items, meta = getattr(page, key), page.meta
@@ -140,69 +122,70 @@ def read_page(
 
 def _decode(cl: type[Any], data: bytes) -> Any:
     try:
-        return LOADS[cl](data)
+        return DECODERS[cl](data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
+
+
+def _is_too_deep(model: type[Any], *items: Any) -> bool:
+    return model is AvailableAddOn and is_too_deep(*map(SCHEMA, items))
 
 
 def _parse(data: bytes) -> Any:
     try:
         return msgspec.json.decode(data)
     except RecursionError:
-        raise InvalidResponseError(f"the body is {TOO_DEEP}") from None
-    except UnicodeDecodeError:
-        raise InvalidResponseError(f"the body is not UTF-8: {excerpt(data)}") from None
-    except msgspec.DecodeError as error:
-        if not data.strip():
-            raise InvalidResponseError("the body is empty", retryable=True) from None
+        raise InvalidResponseError("the body is nested too deeply") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         detail = str(error).removeprefix("JSON is malformed: ")
-        if detail.endswith(("truncated", f"(byte {len(data)})")):
-            if _is_open(data):
-                problem = f"the JSON ends early, after {len(data)} bytes"
-                raise InvalidResponseError(problem, retryable=True) from None
-            detail = "malformed near the end"
-        raise InvalidResponseError(
-            f"the body is not valid JSON, {detail}: {excerpt(data)}"
-        ) from None
+    if not data.strip():
+        raise InvalidResponseError("the body is empty", retryable=True)
+    if detail.endswith(("truncated", f"(byte {len(data)})")):
+        # Also said of malformed values near the end, such as lone surrogates. What is open is cut.
+        rest = STRING.sub(b"", data)
+        if rest.count(b"{") + rest.count(b"[") > rest.count(b"}") + rest.count(b"]"):
+            problem = f"the JSON ends early, after {len(data)} bytes"
+            raise InvalidResponseError(problem, retryable=True)
+        detail = "malformed near the end"
+    raise InvalidResponseError(f"the body is not valid JSON, {detail}: {excerpt(data)}")
 
 
-def _is_open(data: bytes) -> bool:
-    """Check whether an object or array is still open at the end.
-
-    msgspec reports "truncated" for a malformed value near the end too, such as a lone surrogate.
-    """
-    rest = STRING.sub(b"", data)
-    return rest.count(b"{") + rest.count(b"[") > rest.count(b"}") + rest.count(b"]")
-
-
-def _structure(model: type[T], value: Any, known: Mapping[str, str], path: str) -> T:
-    if isinstance(value, dict):
-        members = cast("dict[str, Any]", value)
-        members |= {name: known[name] for name in known if members.get(name) is None}
+def _structure(cl: Any, value: Any, path: str) -> Any:
     try:
-        found = converter.structure(value, model)
+        return converter.structure(value, cl)
     except (BaseValidationError, TypeError) as error:
         problem, _, field = transform_error(error, path, _describe)[0].partition(" @ ")
         raise InvalidResponseError(problem, field) from None
-    for name in FIELDS_OF_ANY_JSON[model]:
-        if is_too_deep(getattr(found, name)):
-            raise InvalidResponseError(TOO_DEEP, f"{path}.{name}")
-    return found
+
+
+def _describe(error: BaseException, _: object) -> str:
+    return "missing" if isinstance(error, KeyError) else str(error)
+
+
+def _structure_item(model: type[T], value: Any, known: Mapping[str, str], path: str) -> T:
+    if isinstance(value, dict):
+        members = cast("dict[str, Any]", value)
+        members |= {name: known[name] for name in known if members.get(name) is None}
+    item: T = _structure(model, value, path)
+    if _is_too_deep(model, item):
+        problem = f"nested more than {NESTING_MAX} levels"
+        raise InvalidResponseError(problem, f"{path}.configuration_schema")
+    return item
 
 
 def _structure_page(
     model: type[T], key: str, page: Any, known: Mapping[str, str], *, skip_invalid: bool
 ) -> tuple[tuple[T, ...], PageMeta]:
-    try:
-        _require_type(dict, page)
-    except TypeError as error:
-        raise InvalidResponseError(str(error), "$") from None
-    meta = _structure_meta(_member(page, "meta", dict))
+    _structure(dict, page, "$")
+    for name in (key, "meta"):
+        if name not in page:
+            raise InvalidResponseError("missing", f"$.{name}")
+    meta = _structure_meta(_structure(dict, page["meta"], "$.meta"))
     items: list[T] = []
     first: InvalidResponseError | None = None
-    for index, value in enumerate(_member(page, key, list)):
+    for index, value in enumerate(_structure(list, page[key], f"$.{key}")):
         try:
-            items.append(_structure(model, value, known, f"$.{key}[{index}]"))
+            items.append(_structure_item(model, value, known, f"$.{key}[{index}]"))
         except InvalidResponseError as error:
             sid = cast("dict[str, Any]", value).get("sid") if isinstance(value, dict) else None
             problem = f"{error.problem} (item {sid})" if isinstance(sid, str) else error.problem
@@ -218,28 +201,10 @@ def _structure_page(
 
 
 def _structure_meta(fields: Mapping[str, Any]) -> PageMeta:
+    _structure(str | None, fields.get("next_page_url"), "$.meta.next_page_url")
     meta: dict[str, Any] = {}
     for field in attrs.fields(PageMeta):
-        kind: Any = field.type
-        try:
-            meta[field.name] = converter.structure(fields.get(field.name), kind)
-        except TypeError as error:
-            if field.name == "next_page_url":
-                raise InvalidResponseError(str(error), "$.meta.next_page_url") from None
+        cl: Any = field.type
+        with contextlib.suppress(TypeError):
+            meta[field.name] = converter.structure(fields.get(field.name), cl)
     return PageMeta(**meta)
-
-
-def _member(value: Mapping[str, Any], name: str, kind: type[Any]) -> Any:
-    try:
-        return _require_type(kind, value[name])
-    except (KeyError, TypeError) as error:
-        raise InvalidResponseError(_describe(error), f"$.{name}") from None
-
-
-def _describe(error: BaseException, _: object = None) -> str:
-    return "missing" if isinstance(error, KeyError) else str(error)
-
-
-def _has_deep_field(model: type[Any], *items: Any) -> bool:
-    fields = FIELDS_OF_ANY_JSON[model]
-    return bool(fields) and any(is_too_deep(*map(attrgetter(name), items)) for name in fields)

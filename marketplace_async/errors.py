@@ -29,8 +29,9 @@ unchanged; ``str()`` escapes and shortens it.
 
 import re
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any, ClassVar, Final
+
+import attrs
 
 __all__ = [
     "ApiError",
@@ -60,9 +61,13 @@ EXCERPT_BYTES: Final = 2_000
 TITLE: Final = re.compile(r"<title[^>]*>\s*([^<]*[^<\s])", re.IGNORECASE)
 
 
-def escape(text: object) -> str:
+def _as_text(value: object) -> str:
+    return value if isinstance(value, str) else repr(value)
+
+
+def escape(value: object) -> str:
     """Return foreign text as one printable line of at most 200 characters, before escapes."""
-    piece = text if isinstance(text, str) else repr(text)
+    piece = _as_text(value)
     ellipsis = "…" if len(piece) > ESCAPED_CHARACTERS else ""
     # Unlike ascii(), repr() keeps printable characters of every script.
     return repr(piece[:ESCAPED_CHARACTERS])[1:-1] + ellipsis
@@ -75,20 +80,10 @@ def excerpt(body: bytes) -> str:
     return " ".join((title[1] if title else text).split())
 
 
-def _without_init(kind: type["MarketplaceError"], args: tuple[Any, ...]) -> "MarketplaceError":
-    error = kind.__new__(kind)
-    error.args = args
-    return error
-
-
 class MarketplaceError(Exception):
-    """The base class of this library's errors.
-
-    ``str()`` states what happened, for which request, after how many attempts, and what to do.
-    """
+    """The base class of this library's errors."""
 
     advice: ClassVar[str] = ""
-
     method: str | None = None
     """The HTTP method of the request; ``None`` if the error concerns no request."""
     url: str | None = None
@@ -100,31 +95,23 @@ class MarketplaceError(Exception):
 
     def reason(self) -> str:
         """Return what happened, without the request and the advice."""
-        return escape(" ".join(map(str, self.args)))
+        return escape(" ".join(map(str, self.args[:1])))
 
     def __str__(self) -> str:
         text = self.reason()
         if self.url is not None:
-            text += f" ({self.method} {escape(self.url)}"
-            if self.attempts:
-                text += f", {self.attempts} attempt{'s' * (self.attempts != 1)}"
-            text += ")"
+            plural = "s" * (self.attempts != 1)
+            attempts = f", {self.attempts} attempt{plural}" if self.attempts else ""
+            text += f" ({self.method} {escape(self.url)}{attempts})"
         if self.not_retried:
             text += f"; not retried: {self.not_retried}"
         if self.advice:
             text += f". {self.advice}"
         return text
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        # Exception's own way would call __init__ with args, which lack most arguments.
-        return _without_init, (type(self), self.args), vars(self)
-
 
 class MissingCredentialsError(MarketplaceError):
-    """No credentials were passed, and the environment has none.
-
-    Set one of the two pairs of environment variables, or pass `Credentials`.
-    """
+    """No credentials were passed, and the environment has none."""
 
     advice = (
         "Set TWILIO_API_KEY and TWILIO_API_SECRET, or TWILIO_ACCOUNT_SID and "
@@ -132,24 +119,20 @@ class MissingCredentialsError(MarketplaceError):
     )
 
 
+@attrs.define(slots=False)
 class InvalidSidError(MarketplaceError, ValueError):
     """The value is not a SID of the required kind. No request was sent."""
 
-    def __init__(self, given: object, resource: str, pattern: str) -> None:
-        # As text: an error with any object in it might not be picklable.
-        self.given = given if isinstance(given, str) else repr(given)
-        """The value, or its ``repr`` if it is not a string."""
-        self.resource = resource
-        """The kind of resource, such as ``an Extension``."""
-        self.pattern = pattern
-        """The regular expression that the whole SID must match."""
-        super().__init__(self.given, resource, pattern)
+    given: str = attrs.field(converter=_as_text)  # another object may not be picklable
+    """The value, or its ``repr`` if it is not a string."""
+    resource: str
+    """The kind of resource, such as ``an Extension``."""
+    pattern: str
+    """The regular expression that the whole SID must match."""
 
     def reason(self) -> str:
-        return (
-            f"'{escape(self.given)}' is not the SID of {self.resource}, "
-            f"which matches ^{self.pattern}$"
-        )
+        given = escape(self.given)
+        return f"'{given}' is not the SID of {self.resource}, which matches ^{self.pattern}$"
 
 
 class SessionClosedError(MarketplaceError, RuntimeError):
@@ -159,19 +142,17 @@ class SessionClosedError(MarketplaceError, RuntimeError):
     """
 
 
+@attrs.define(slots=False)
 class ConnectionFailedError(MarketplaceError, ConnectionError):
     """No complete HTTP response arrived: DNS, connecting, TLS, or a lost connection.
 
     Retried. If it persists, check the network, the proxy and the ``base_url``.
     """
 
-    # Shadows the attribute of OSError, which is not pickled.
+    problem: str
+    """What went wrong."""
     errno: int | None = None
     """The operating system's error number, if there is one."""
-
-    def __init__(self, problem: str, errno: int | None = None) -> None:
-        super().__init__(problem)
-        self.errno = errno
 
 
 class CertificateError(ConnectionFailedError):
@@ -183,6 +164,7 @@ class CertificateError(ConnectionFailedError):
     )
 
 
+@attrs.define(slots=False)
 class RequestTimeoutError(MarketplaceError, TimeoutError):
     """No complete response arrived in time; `Timeout` holds the three limits.
 
@@ -190,23 +172,14 @@ class RequestTimeoutError(MarketplaceError, TimeoutError):
     waiting for the limiter mean more calls than the server admits.
     """
 
-    def __init__(
-        self,
-        what: str,
-        seconds: float,
-        last_error: MarketplaceError | None = None,
-        spent: Mapping[str, float] = MappingProxyType({}),
-    ) -> None:
-        # One argument only: OSError would take a second one for its strerror.
-        super().__init__(what)
-        self.what = what
-        """What took too long: ``the call``, ``an attempt`` or ``connecting``."""
-        self.seconds = seconds
-        """The timeout, in seconds."""
-        self.last_error = last_error
-        """The error of the last attempt that ended before the timeout, if there is one."""
-        self.spent = dict(spent)
-        """The seconds spent in each phase of the call, such as ``in attempts``."""
+    what: str
+    """What took too long: ``the call``, ``an attempt`` or ``connecting``."""
+    seconds: float
+    """The timeout, in seconds."""
+    last_error: MarketplaceError | None = None
+    """The error of the last attempt that ended before the timeout, if there is one."""
+    spent: Mapping[str, float] = attrs.field(factory=dict[str, float])
+    """The seconds spent in each phase of the call, such as ``in attempts``."""
 
     def reason(self) -> str:
         text = f"{self.what} took longer than {self.seconds:g} s"
@@ -218,6 +191,7 @@ class RequestTimeoutError(MarketplaceError, TimeoutError):
         return text
 
 
+@attrs.define(slots=False)
 class ApiError(MarketplaceError):
     """The API responded with an error; subclasses exist for the common statuses.
 
@@ -226,31 +200,20 @@ class ApiError(MarketplaceError):
     https://www.twilio.com/docs/usage/twilios-response#response-formats-exceptions
     """
 
-    def __init__(
-        self,
-        status: int,
-        message: str = "",
-        code: int | None = None,
-        more_info: str | None = None,
-        request_id: str | None = None,
-        retry_after: float | None = None,
-        params: Mapping[str, Any] | None = None,
-    ) -> None:
-        super().__init__(status, message)
-        self.status = status
-        """The HTTP status."""
-        self.message = message
-        """The API's message; if there is none, the start of the body or its HTML title."""
-        self.code = code
-        """Twilio's error code: https://www.twilio.com/docs/api/errors"""
-        self.more_info = more_info
-        """The URL of the documentation of this error."""
-        self.request_id = request_id
-        """The ``Twilio-Request-Id``, for Twilio's support."""
-        self.retry_after = retry_after
-        """The seconds to wait before the next request, from ``Retry-After``."""
-        self.params = params
-        """Details by name, if the API sent any."""
+    status: int
+    """The HTTP status."""
+    message: str = ""
+    """The API's message; if there is none, the start of the body or its HTML title."""
+    code: int | None = None
+    """Twilio's error code: https://www.twilio.com/docs/api/errors"""
+    more_info: str | None = None
+    """The URL of the documentation of this error."""
+    request_id: str | None = None
+    """The ``Twilio-Request-Id``, for Twilio's support."""
+    retry_after: float | None = None
+    """The seconds to wait before the next request, from ``Retry-After``."""
+    params: Mapping[str, Any] | None = None
+    """Details by name, if the API sent any."""
 
     def reason(self) -> str:
         text = f"HTTP {self.status}"
@@ -266,19 +229,13 @@ class ApiError(MarketplaceError):
 
 
 class AuthenticationError(ApiError):
-    """401: the API does not accept the credentials. Not retried.
-
-    Check that the API key or Auth Token is correct, active, and of the session's region.
-    """
+    """401: the API does not accept the credentials. Not retried."""
 
     advice = "Check that the API key or Auth Token is correct, active and of this region."
 
 
 class PermissionDeniedError(ApiError):
-    """403: the credentials are valid but do not permit this request. Not retried.
-
-    Check the permissions of the API key, and the status of the account.
-    """
+    """403: the credentials are valid but do not permit this request. Not retried."""
 
     advice = "Check the permissions of this API key and account."
 
@@ -307,23 +264,23 @@ class ServerError(ApiError):
     """
 
 
+@attrs.define(slots=False)
 class InvalidResponseError(MarketplaceError):
     """The response cannot be used: it is not JSON, incomplete, or of an unexpected shape."""
 
-    def __init__(self, problem: str, field: str | None = None, retryable: bool = False) -> None:
-        super().__init__(problem)
-        self.problem = problem
-        """What is wrong with the response."""
-        self.field = field
-        """The wrong field, such as ``$.extensions[3].friendly_name``; ``$`` is the whole body."""
-        self.retryable = retryable
-        """Whether another attempt may succeed, because the response was cut short or mixed up."""
+    problem: str
+    """What is wrong with the response."""
+    field: str | None = None
+    """The wrong field, such as ``$.extensions[3].friendly_name``; ``$`` is the whole body."""
+    retryable: bool = False
+    """Whether another attempt may succeed, because the response was cut short or mixed up."""
 
     def reason(self) -> str:
         problem = escape(self.problem)
         return problem if self.field is None else f"{escape(self.field)}: {problem}"
 
 
+@attrs.define(slots=False)
 class InvalidItemError(InvalidResponseError):
     """One item of a page, or more, cannot be used; the error describes the first.
 
@@ -331,14 +288,11 @@ class InvalidItemError(InvalidResponseError):
     ``skip_invalid=True`` to skip such items.
     """
 
-    def __init__(
-        self, problem: str, field: str | None, items: tuple[Any, ...], next_page_url: str | None
-    ) -> None:
-        super().__init__(problem, field)
-        self.items = items
-        """The valid items of the page, in order."""
-        self.next_page_url = next_page_url
-        """The URL of the next page; ``None`` on the last page."""
+    retryable: bool = attrs.field(default=False, init=False)
+    items: tuple[Any, ...] = attrs.field(default=(), repr=False)
+    """The valid items of the page, in order."""
+    next_page_url: str | None = None
+    """The URL of the next page; ``None`` on the last page."""
 
 
 class ResponseTooLargeError(InvalidResponseError):

@@ -25,10 +25,8 @@ class Success(Generic[InputT, ValueT]):
 
     input: InputT
     """The input itself."""
-
     value: ValueT
     """The value that the function returned."""
-
     error: None = attrs.field(default=None, init=False, repr=False)
     """None: there was no error."""
 
@@ -43,19 +41,14 @@ class Failure(Generic[InputT]):
 
     input: InputT
     """The input itself."""
-
     error: Exception
     """The error that the function raised; ``concurrent.futures.CancelledError`` if its task, or
     what it awaited, was cancelled."""
-
     value: None = attrs.field(default=None, init=False, repr=False)
     """None: there is no value."""
 
     def unwrap(self) -> NoReturn:
-        """Raise the error.
-
-        :raises Exception: the error.
-        """
+        """Raise the error."""
         raise self.error
 
 
@@ -87,13 +80,13 @@ class FanOut(Generic[InputT, ValueT]):
         max_in_flight: int,
         pace: Callable[[], Transport],
     ) -> None:
-        require_type("max_in_flight", max_in_flight, int)
-        if max_in_flight < 1:
-            raise ValueError(f"max_in_flight must be at least 1, not {max_in_flight}")
         if not callable(function):
             raise TypeError(f"function must be callable, not {type(function).__name__}")
         if not isinstance(inputs, AsyncIterable | Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]  # untyped callers
             raise TypeError(f"inputs must be iterable, not {type(inputs).__name__}")
+        require_type("max_in_flight", max_in_flight, int)
+        if max_in_flight < 1:
+            raise ValueError(f"max_in_flight must be at least 1, not {max_in_flight}")
         self._function = function
         self._inputs = aiter(inputs) if isinstance(inputs, AsyncIterable) else _each(inputs)
         self._get_pace = pace

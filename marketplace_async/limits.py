@@ -1,14 +1,10 @@
-"""The limiter that finds the server's concurrency limit.
-
-`Window` is the arithmetic; `AdaptiveLimiter` is the queue.
-"""
+"""The limiter that finds the server's concurrency limit: `Window` and its queue."""
 
 import asyncio
 import math
 from collections import OrderedDict
 from contextlib import AbstractAsyncContextManager
 from contextvars import ContextVar
-from types import TracebackType
 from typing import Any, Final
 
 import attrs
@@ -30,8 +26,7 @@ is_batch: Final = ContextVar("is_batch", default=False)
 # Doubling from 8 reaches 200 within five round trips; 8 is a small load to begin with.
 START: Final = 8
 
-# Each attempt in flight needs a connection. Half of the descriptors that are not reserved are
-# left to the rest of the process.
+# Attempts in flight may take half of the descriptors that are not reserved.
 CEILING: Final = 240
 RESERVED_DESCRIPTORS: Final = 32
 
@@ -39,8 +34,8 @@ RESERVED_DESCRIPTORS: Final = 32
 # rejection the limit is held for at least and at most this many rounds.
 MIN_HOLD: Final = 2
 MAX_HOLD: Final = 16
-# The mean duration of a round is noise with fewer responses. Below this number of seconds it
-# measures this machine rather than a queue of the server.
+# The mean duration of fewer responses is noise. Below this number of seconds it measures this
+# machine rather than a queue of the server.
 ROUND_MIN: Final = 16
 MEAN_MIN: Final = 0.01
 
@@ -49,23 +44,20 @@ MEAN_MIN: Final = 0.01
 REJECTION_PAUSE: Final = 0.1
 
 # At a server that queues, the limit grows to this many times the number of attempts that the
-# server works on at once. Then the server is always busy, and its queue is short.
+# server works on at once: it is always busy, and its queue is short.
 QUEUE: Final = 2
 # A round is slow if its mean duration is more than this many times the shortest one.
 SLOW: Final = 1.5
 # The shortest duration is measured again when the slowdowns of successive slow rounds add up to
-# more than this: after 13 rounds of twice the duration, or 4 of eight times. During the
-# measurement the limit is a share of the number that the server works on at once, so that no
-# attempt waits there.
+# more than this: after 13 rounds of twice the duration, or 4 of eight times.
 PATIENCE: Final = 24
+# During the measurement the limit is this share of the number that the server works on at once,
+# so that no attempt waits there.
 MEASURED_SHARE: Final = 2 / 3
 
 
 def is_rejection(error: BaseException) -> bool:
-    """Return True for the signs of too many attempts at once.
-
-    These are 429, 503, a timeout, and a lack of descriptors on this machine.
-    """
+    """Return True for 429, 503, timeouts and local errors: signs of too many attempts at once."""
     if isinstance(error, ServerError):
         return error.status == 503
     return isinstance(error, (RateLimitError, RequestTimeoutError)) or is_local(error)
@@ -84,39 +76,13 @@ def _default_ceiling() -> int:
 
 
 class Window:
-    """The limit and its changes: arithmetic only, no clock, no queue, no I/O.
-
-    A measurement lowers the limit for a while, to learn the duration of a response that does not
-    wait in a queue of the server.
-    """
-
-    __slots__ = (
-        "_bottom",
-        "_burst_ends",
-        "_ceiling",
-        "_floor",
-        "_gained",
-        "_held",
-        "_hold",
-        "_hold_rounds",
-        "_ignored",
-        "_limit_before",
-        "_rate",
-        "_round_left",
-        "_round_limit",
-        "_round_size",
-        "_seconds",
-        "_shortest",
-        "_slowness",
-        "_useful",
-        "limit",
-    )
+    """The limit and its changes: arithmetic only, no clock, no queue, no I/O."""
 
     def __init__(self, start: int, floor: int, ceiling: int) -> None:
         self.limit: int = start
         """The number of attempts that may be in flight."""
-        self._floor = floor
-        self._ceiling = ceiling
+        self.floor: int = floor
+        self.ceiling: int = ceiling
         # Rejections.
         self._held = 0  # the number that the server held when it last rejected one, or 0
         self._hold = 0  # the number of responses until the limit may grow again
@@ -143,19 +109,17 @@ class Window:
             self._gained += max(1, self.limit - self._held)
             if self._gained >= self.limit:
                 self._gained -= self.limit
-                self.limit = min(self.limit + 1, self._ceiling)
+                self.limit = min(self.limit + 1, self.ceiling)
 
     def record_rejection(self, in_flight: int, ended: int) -> None:
-        """Record a rejection.
+        """Record a rejection, with the number of other attempts under way.
 
-        ``in_flight`` counts the other attempts that are under way, ``ended`` the attempts that
-        have ended since the start, this one included.
+        ``ended`` counts the attempts that have ended since the start, this one included.
         """
         if ended > self._burst_ends:
-            # The burst may last until all attempts that are under way now have ended. Which
-            # ones end is not known, so any are counted.
+            # The burst may last until as many attempts have ended as are under way now.
             self._burst_ends = ended + in_flight
-            self._bottom = max(self._floor, (self.limit + 1) // 2)
+            self._bottom = max(self.floor, (self.limit + 1) // 2)
             grown = self.limit - self._held
             if grown == 0:
                 self.limit -= math.isqrt(self.limit)
@@ -180,12 +144,15 @@ class Window:
 
     def _begin_round(self) -> None:
         self._seconds = 0.0
-        self._round_limit = self.limit
         self._round_size = self._round_left = max(ROUND_MIN, self.limit)
 
     def _end_round(self, mean: float) -> None:
-        if self._limit_before:
-            self._end_measurement(mean)
+        if self._limit_before:  # the end of a measurement
+            self._shortest = mean
+            self._useful = QUEUE * self._rate * mean
+            self.limit = max(self.limit, min(self._limit_before, math.ceil(self._useful)))
+            self._limit_before = 0
+            self._ignored = self.limit
             return
         self._shortest = min(self._shortest, mean)
         # Little's law: number in flight = responses per second * duration of a response.
@@ -194,24 +161,14 @@ class Window:
         slowdown = mean / self._shortest
         self._slowness = self._slowness + slowdown if slowdown > SLOW else 0.0
         if self._slowness > PATIENCE:
-            self._begin_measurement()
-
-    def _begin_measurement(self) -> None:
-        """Lower the limit until the queue of the server is empty and a round has ended."""
-        self._slowness = 0.0
-        self._limit_before = self.limit
-        self.limit = max(self._floor, math.ceil(MEASURED_SHARE * self._rate * self._shortest))
-        self._useful = 0
-        # Ignore the attempts in flight, which have waited in the queue, and then one round, in
-        # which most responses are quick ones: the slow ones end later.
-        self._ignored = self._limit_before + self.limit
-
-    def _end_measurement(self, mean: float) -> None:
-        self._shortest = mean
-        self._useful = QUEUE * self._rate * mean
-        self.limit = max(self.limit, min(self._limit_before, math.ceil(self._useful)))
-        self._limit_before = 0
-        self._ignored = self.limit
+            # Begin a measurement: the queue of the server empties, then a round is measured.
+            self._slowness = 0.0
+            self._limit_before = self.limit
+            self.limit = max(self.floor, math.ceil(MEASURED_SHARE * self._rate * self._shortest))
+            self._useful = 0
+            # Ignore the attempts in flight, which have waited in the queue, and then one round,
+            # in which most responses are quick ones: the slow ones end later.
+            self._ignored = self._limit_before + self.limit
 
 
 @attrs.frozen
@@ -220,10 +177,8 @@ class LimiterStatistics:
 
     limit: int
     """The number of attempts that may be in flight."""
-
     in_flight: int
     """The number of attempts that have a slot."""
-
     waiting: int
     """The number of attempts that wait for a slot."""
 
@@ -231,32 +186,24 @@ class LimiterStatistics:
 class AdaptiveLimiter:
     """A concurrency limit that adapts to the server; the default of `open_session`.
 
-    It is an async context manager, entered around each attempt, and learns from the errors that
-    pass through its exit. Direct calls get a slot before calls of a fan-out; within each kind
-    the order is that of arrival.
+    It is entered around each attempt and learns from the errors that pass through its exit.
+    Direct calls get a slot before calls of a fan-out; within each kind the order is of arrival.
 
-    1. It starts low and doubles with each round trip, until the first rejection: a 429, a 503, a
-       timeout, or a lack of file descriptors. That finds a limit of 200 within five round trips.
-    2. The number of attempts in flight without the rejected ones is what the server holds: this
-       becomes the limit, so finding it costs no throughput. The rejections of one burst count
-       as one, which takes half of the limit at most.
-    3. The limit is held for some rounds of responses, then grows by one, and faster and faster
-       until a rejection. If the very first step is rejected, the next hold is twice as long, 16
-       rounds at most: a steady server rejects nearly nothing.
-    4. A rejection without growth means that the server admits less, or that others take their
-       share. Then the limit falls by its square root more. A large share falls by more than a
-       small one, so clients that know nothing of each other reach equal shares.
-    5. A server that queues instead of rejecting responds more slowly. The limit grows to about
-       twice the number of attempts that the server works on at once, as the durations show it. If
-       responses stay slow, the limit falls for two rounds, which empties the queue, and the
-       shortest duration is measured again.
-    6. It grows only while attempts wait for a slot. Other errors, such as 404, and cancellations
+    1. It doubles with each round trip until the first rejection: a 429, a 503, a timeout, or a
+       lack of file descriptors. Then it becomes the number of accepted attempts in flight.
+    2. It is held for 2 to 16 rounds of responses, then grows faster and faster until a
+       rejection. The rejections of one burst take half of the limit at most.
+    3. After a rejection without growth it falls by its square root more: a large share falls by
+       more than a small one, so independent clients reach equal shares.
+    4. At a server that queues, as the durations show, it grows to about twice the number of
+       attempts that the server works on at once.
+    5. It grows only while attempts wait for a slot. Other errors, such as 404, and cancellations
        do not change it.
-    7. After a 429 the slot stays taken for a tenth of a second if attempts wait for it, so that
+    6. After a 429 the slot stays taken for a tenth of a second if attempts wait for it, so that
        not the whole queue meets the same rejection.
 
-    All arguments are numbers of attempts in flight. No event loop is needed to create one. It
-    may be shared by sessions of one event loop, and used in event loops one after the other.
+    Arguments are numbers of attempts in flight. A limiter may be shared by sessions of one event
+    loop, and used in event loops one after the other.
 
     :param start: the first limit; default 8, or the nearest number within the bounds.
     :param floor: the smallest limit.
@@ -266,19 +213,6 @@ class AdaptiveLimiter:
 
     Entering raises `RuntimeError` if another event loop that still runs uses the limiter.
     """
-
-    __slots__ = (
-        "_batch",
-        "_ceiling",
-        "_direct",
-        "_ended",
-        "_entered",
-        "_floor",
-        "_in_flight",
-        "_limited",
-        "_loop",
-        "_window",
-    )
 
     def __init__(
         self, *, start: int | None = None, floor: int = 1, ceiling: int | None = None
@@ -295,8 +229,6 @@ class AdaptiveLimiter:
                 "floor, start and ceiling must be at least 1 and in ascending order, "
                 f"not {floor=}, {start=}, {ceiling=}"
             )
-        self._floor = floor
-        self._ceiling = ceiling
         self._window = Window(start, floor, ceiling)
         self._ended = 0
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -310,18 +242,16 @@ class AdaptiveLimiter:
         self._entered: dict[asyncio.Task[Any] | None, float] = {}  # times by task
 
     def __repr__(self) -> str:
+        now, window = self.statistics(), self._window
         return (
-            f"<AdaptiveLimiter: limit {self._window.limit} ({self._floor} to {self._ceiling}), "
-            f"{self._in_flight} in flight, {self._waiting} waiting>"
+            f"<AdaptiveLimiter: limit {now.limit} ({window.floor} to {window.ceiling}), "
+            f"{now.in_flight} in flight, {now.waiting} waiting>"
         )
-
-    @property
-    def _waiting(self) -> int:
-        return len(self._direct) + len(self._batch)
 
     def statistics(self) -> LimiterStatistics:
         """Return the limit and the numbers of attempts in flight and waiting."""
-        return LimiterStatistics(self._window.limit, self._in_flight, self._waiting)
+        waiting = len(self._direct) + len(self._batch)
+        return LimiterStatistics(self._window.limit, self._in_flight, waiting)
 
     async def __aenter__(self) -> None:
         loop = asyncio.get_running_loop()
@@ -334,40 +264,33 @@ class AdaptiveLimiter:
         if self._limited:  # the durations at a server that is not busy are not needed
             self._entered[asyncio.current_task(loop)] = loop.time()
 
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, exc_type: object, exc: BaseException | None, tb: object) -> None:
         self._ended += 1
         entered = None
         if self._entered:
             entered = self._entered.pop(asyncio.current_task(self._loop), None)
-        pauses = False
-        if exc is None:
-            if self._loop is not None and entered is not None:
-                self._window.record_duration(self._loop.time() - entered)
-            if self._limited:
-                self._limited -= 1
-                self._window.record_success()
-        elif is_rejection(exc):
-            self._window.record_rejection(self._in_flight - 1, self._ended)
-            # No pause after a 503: calls to a server that is down should fail soon.
-            has_successor = self._waiting > 0 and self._in_flight <= self._window.limit
-            pauses = has_successor and isinstance(exc, RateLimitError)
         try:
-            if pauses:
-                await asyncio.sleep(REJECTION_PAUSE)
+            if exc is None:
+                if self._loop is not None and entered is not None:
+                    self._window.record_duration(self._loop.time() - entered)
+                if self._limited:
+                    self._limited -= 1
+                    self._window.record_success()
+            elif is_rejection(exc):
+                self._window.record_rejection(self._in_flight - 1, self._ended)
+                has_successor = self._in_flight <= self._window.limit and (
+                    self._direct or self._batch
+                )
+                # No pause after a 503: calls to a server that is down should fail soon.
+                if has_successor and isinstance(exc, RateLimitError):
+                    await asyncio.sleep(REJECTION_PAUSE)
         finally:
             self._leave()
 
     def _move_to(self, loop: asyncio.AbstractEventLoop) -> None:
         other = self._loop
         if other is not None and not other.is_closed() and (other.is_running() or self._in_flight):
-            raise RuntimeError(
-                "the limiter is in use in another event loop; create one for each event loop"
-            )
+            raise RuntimeError("the limiter is in use in another event loop; create one for each")
         self._loop = loop
         self._reset()
 

@@ -1,11 +1,8 @@
-"""The resources of the Marketplace API as frozen attrs classes, without JSON and HTTP.
-
-They are hashable, picklable, and have ``to_dict()``.
-"""
+"""The resources of the Marketplace API as frozen attrs classes, hashable and picklable."""
 
 import gc
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final, cast
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 import attrs
 
@@ -29,22 +26,11 @@ def is_too_deep(*values: object) -> bool:
     return any(isinstance(value, dict | list) for value in level)
 
 
-def _copied(value: object) -> Any:
-    if isinstance(value, Mapping):
-        members = cast("Mapping[str, object]", value)
-        return {name: _copied(member) for name, member in members.items()}
-    if isinstance(value, list | tuple):
-        return [_copied(item) for item in cast("Iterable[object]", value)]
-    return value
-
-
+@attrs.frozen
 class _Model:
-    __slots__ = ()
-
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as a new dict that can be written as JSON."""
-        names = (field.name for field in attrs.fields(cast("Any", type(self))))
-        return {name: _copied(getattr(self, name)) for name in names}
+        return attrs.asdict(self)
 
 
 @attrs.frozen

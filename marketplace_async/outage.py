@@ -2,9 +2,9 @@
 
 An outage begins after five failed attempts in succession, of any calls, and ends with the first
 healthy response. Meanwhile an attempt needs a turn. The intervals between turns double up to
-two seconds, so a server that is down gets about one request per second, whatever the number of
-calls. After the outage each attempt that ends releases two waiting calls: the load at most
-doubles with each round trip, and there is no stampede.
+two seconds, so a server that is down gets about one request per second for any number of calls.
+After the outage each attempt that ends releases two waiting calls: the load at most doubles with
+each round trip.
 """
 
 import asyncio
@@ -66,8 +66,12 @@ class Outage:
         if self.is_on:
             if was_probe:
                 self._failed_probes += 1
-                if self.is_long:
-                    self._end_direct(error)
+                while self.is_long and self._direct:
+                    turn = self._direct.popleft()
+                    if not turn.done():
+                        failure = copy.copy(error)
+                        failure.not_retried = DOWN
+                        turn.set_exception(failure)
         elif self._failures >= FAILURES:
             self.is_on = True
             self._failed_probes = 0
@@ -78,25 +82,23 @@ class Outage:
 
         Call `begin_probe` when the probe starts, and `end_probe` also if it never starts.
 
-        :raises MarketplaceError: enough probes have failed for direct calls to give up; this is
-            the error of the last one.
+        :raises MarketplaceError: the error of the last probe, if direct calls give up.
         """
-        if self._is_due and self._has_room:
-            self._start_turn()
-            return True
         turn: asyncio.Future[bool] = self._loop.create_future()
         (self._batch if is_batch else self._direct).append(turn)
+        if self._is_due:
+            self._next_turn()
         try:
             return await turn
         except asyncio.CancelledError:
+            # Was a probe assigned at the moment of the cancellation?
             if turn.done() and not turn.cancelled() and not turn.exception() and turn.result():
-                # It was assigned at the moment of the cancellation.
                 self._is_due = self.is_on
                 self.end_probe(has_begun=False)
             raise
 
     def begin_probe(self) -> None:
-        """Record the start of a probe: from now on another turn may be assigned."""
+        """Record the start of a probe: another turn may be assigned."""
         self._is_assigned = False
         self._probes += 1
         if self._is_due:
@@ -113,10 +115,9 @@ class Outage:
 
     def release(self) -> None:
         """Let some of the waiting calls go on, unless the outage continues."""
-        count = RELEASED_PER_ATTEMPT
-        if self._direct or self._batch:
-            while count and not self.is_on and self._assign(is_probe=False):
-                count -= 1
+        if (self._direct or self._batch) and not self.is_on:
+            for _ in range(RELEASED_PER_ATTEMPT):
+                self._assign(is_probe=False)
 
     def close(self) -> None:
         """Stop the timer."""
@@ -129,23 +130,16 @@ class Outage:
         longest = min(INTERVAL_MAX, self._interval * 2.0 ** min(self._failed_probes, 60))
         self._timer = self._loop.call_later((1 + random.random()) / 2 * longest, self._next_turn)
 
-    @property
-    def _has_room(self) -> bool:
-        # One probe at a time waits for the limiter: no other call should wait there in vain.
-        return not self._is_assigned and self._probes < PROBES_MAX
-
     def _next_turn(self) -> None:
-        self._is_due = True
-        if self._has_room and self._assign(is_probe=True):
-            self._start_turn()
-
-    def _start_turn(self) -> None:
-        self._is_due = False
-        self._is_assigned = True
-        self._schedule()
+        # One probe at a time waits for the limiter: no other call should wait there in vain.
+        has_room = not self._is_assigned and self._probes < PROBES_MAX
+        self._is_due = not (has_room and self._assign(is_probe=True))
+        if not self._is_due:
+            self._is_assigned = True
+            self._schedule()
 
     def _assign(self, *, is_probe: bool) -> bool:
-        """Give the first waiting call its turn; return False if none waits."""
+        """Assign a turn to the first waiting call; return False if none waits."""
         for queue in self._direct, self._batch:
             while queue:
                 turn = queue.popleft()
@@ -153,11 +147,3 @@ class Outage:
                     turn.set_result(is_probe)
                     return True
         return False
-
-    def _end_direct(self, error: MarketplaceError) -> None:
-        while self._direct:
-            turn = self._direct.popleft()
-            if not turn.done():
-                failure = copy.copy(error)
-                failure.not_retried = DOWN
-                turn.set_exception(failure)

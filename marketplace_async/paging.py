@@ -4,7 +4,6 @@ https://www.twilio.com/docs/usage/twilios-response#pagination
 """
 
 import asyncio
-import math
 import re
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator
 from contextlib import aclosing, suppress
@@ -15,18 +14,11 @@ import attrs
 from yarl import URL
 
 from marketplace_async.errors import PageLoopError, UntrustedPageUrlError
-from marketplace_async.models import PAGE_SIZE_MAX, PageMeta
+from marketplace_async.models import PAGE_SIZE_MAX, AvailableAddOn, Extension, PageMeta
 from marketplace_async.settings import LOOPBACK, require_type
 from marketplace_async.transport import Transport
 
-__all__ = ["Client", "HasSid", "Page", "PageReader", "Pager", "trusted_path"]
-
-
-class HasSid(Protocol):
-    """An item of a listing."""
-
-    @property
-    def sid(self) -> str: ...  # noqa: D102
+__all__ = ["Client", "Page", "Pager", "trusted_path"]
 
 
 class Client(Protocol):
@@ -38,18 +30,7 @@ class Client(Protocol):
     def transport(self) -> Transport: ...  # noqa: D102
 
 
-T = TypeVar("T", bound=HasSid)
-T_co = TypeVar("T_co", bound=HasSid, covariant=True)
-
-
-class PageReader(Protocol[T_co]):
-    """Converts the body of a page."""
-
-    def __call__(  # noqa: D102
-        self, data: bytes, *, skip_invalid: bool
-    ) -> tuple[tuple[T_co, ...], PageMeta]: ...
-
-
+T = TypeVar("T", bound=AvailableAddOn | Extension)
 PAGES_WITHOUT_NEW_ITEMS: Final = 100
 # The characters of a URL (RFC 3986), within a length that servers accept.
 URL_TEXT: Final = re.compile(r"[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=%]{1,8000}")
@@ -59,9 +40,9 @@ TWILIO_HOST: Final = re.compile(r"marketplace(\.[a-z0-9-]+){0,2}\.twilio\.com")
 def trusted_path(url: str, origin: URL, path: str) -> str:
     """Return path and query of a page URL if it belongs to the listing at ``path``.
 
-    The scheme must be https or the session's, the host the session's or any host of Twilio's
-    Marketplace API, because a region may name another one. A session on this machine accepts
-    each of its names. The request goes to ``origin`` in any case.
+    Its host must be the session's, or any host of Twilio's Marketplace API, because a region may
+    name another one. On this machine each of its names is accepted. The request goes to
+    ``origin`` in any case.
 
     :raises UntrustedPageUrlError: the URL leads anywhere else.
     """
@@ -95,16 +76,12 @@ class Page(Generic[T]):
 
     items: tuple[T, ...]
     """The items, without those of the page before, and cut to the limit of the pager."""
-
     meta: PageMeta
     """The position of the page, as the API sent it."""
 
     @property
     def next_page_url(self) -> str | None:
-        """The URL of the next page, None on the last one.
-
-        Resume from it only after a whole page: it does not include items that a limit cut off.
-        """
+        """The URL of the next page, None on the last one; it skips items that a limit cut off."""
         return self.meta.next_page_url
 
     def __iter__(self) -> Iterator[T]:
@@ -118,16 +95,13 @@ class Page(Generic[T]):
 class Pager(Generic[T]):
     """A listing that is requested page by page while it is iterated.
 
-    ``async for`` iterates over the items, ``await`` returns them in a list. Creating a pager
-    sends nothing. Each iteration starts at the beginning, with a position of its own. A page is
-    requested when the one before is used up, or with ``prefetch`` while it is used. Neither a
-    connection nor a slot of the limiter is held while the items are yielded.
+    ``async for`` iterates over the items, ``await`` returns them in a list; each iteration starts
+    at the beginning. A page is requested when the one before is used up, or with ``prefetch``
+    while it is used. Neither a connection nor a slot of the limiter is held meanwhile.
 
     The items come in the order of the API, without those that were already on the page before
-    (the listing may change while it is read). A listing ends in an error rather than
-    incompletely. If a request failed, resume from the ``url`` of its error.
-
-    Iterating raises the errors of fetching, and:
+    (the listing may change while it is read). If a request failed, resume from the ``url`` of
+    its error. Iterating raises the errors of fetching, and:
 
     :raises UntrustedPageUrlError: a page URL leads away from the listing; it is not requested.
     :raises PageLoopError: the pages form a cycle, or a hundred in a row have no new item.
@@ -136,23 +110,23 @@ class Pager(Generic[T]):
 
     _client: Client
     _path: str
-    _read: PageReader[T]
-    _limit: int | None = attrs.field(default=None, alias="limit")
-    _page_size: int | None = attrs.field(default=None, alias="page_size")
-    _resume_from: str | None = attrs.field(default=None, alias="resume_from")
-    _prefetch: bool = attrs.field(default=False, alias="prefetch")
-    _skip_invalid: bool = attrs.field(default=False, alias="skip_invalid")
+    _read: Callable[..., tuple[tuple[T, ...], PageMeta]]  # data, *, skip_invalid: bool
+    _limit: int | None
+    _page_size: int | None
+    _resume_from: str | None
+    _prefetch: bool
+    _skip_invalid: bool
 
     def __attrs_post_init__(self) -> None:
-        for name, number, low, high in (
-            ("limit", self._limit, 0, math.inf),
-            ("page_size", self._page_size, 1, PAGE_SIZE_MAX),
-        ):
-            if number is not None:
-                require_type(name, number, int)
-                if not low <= number <= high:
-                    bounds = f"at least {low}" if high == math.inf else f"between {low} and {high}"
-                    raise ValueError(f"{name} must be {bounds}, not {number}")
+        limit, size = self._limit, self._page_size
+        if limit is not None:
+            require_type("limit", limit, int)
+            if limit < 0:
+                raise ValueError(f"limit must be at least 0, not {limit}")
+        if size is not None:
+            require_type("page_size", size, int)
+            if not 1 <= size <= PAGE_SIZE_MAX:
+                raise ValueError(f"page_size must be between 1 and {PAGE_SIZE_MAX}, not {size}")
         require_type("prefetch", self._prefetch, bool)
         require_type("skip_invalid", self._skip_invalid, bool)
         if self._resume_from is not None:
@@ -173,9 +147,9 @@ class Pager(Generic[T]):
                     yield item
 
     async def pages(self) -> AsyncGenerator[Page[T], None]:
-        """Yield the pages, each a `Page`."""
+        """Yield the pages."""
         read = partial(self._read, skip_invalid=self._skip_invalid)
-        position = _Position(self._client, self._path, self._first_url(), self._limit, read)
+        position = _Position(self._client, self._path, read, self._first_url(), self._limit)
         ahead: asyncio.Task[Page[T]] | None = None
         try:
             while ahead is not None or position.has_next:
@@ -194,10 +168,7 @@ class Pager(Generic[T]):
         return [item async for item in self]
 
     async def first(self) -> T | None:
-        """Return the first item, None if there is none.
-
-        The request asks for one item only, unless ``resume_from`` defines the page size.
-        """
+        """Return the first item, None if there is none; the page size is 1 unless resumed."""
         limit = 1 if self._limit is None else min(1, self._limit)
         items = await attrs.evolve(self, limit=limit)
         return items[0] if items else None
@@ -213,65 +184,53 @@ class Pager(Generic[T]):
         return f"{self._client.origin}{self._path}{query}"
 
 
+@attrs.define
 class _Position(Generic[T]):
     """A position in a listing, between two pages."""
 
-    def __init__(
-        self,
-        client: Client,
-        path: str,
-        first_url: str,
-        limit: int | None,
-        read: Callable[[bytes], tuple[tuple[T, ...], PageMeta]],
-    ) -> None:
-        self._client = client
-        self._path = path
-        self._read = read
-        self._next_url = first_url  # empty after the last page
-        self._left = limit
-        # Hashes: a listing of millions would keep thousands of long URLs.
-        self._seen: set[int] = set()
-        self._sids: set[str] = set()  # of the last page
-        self._without_new_items = 0
+    client: Client
+    path: str
+    read: Callable[[bytes], tuple[tuple[T, ...], PageMeta]]
+    next_url: str  # empty after the last page
+    left: int | None
+    # Hashes: a listing of millions would keep thousands of long URLs.
+    seen: set[int] = attrs.field(factory=set[int])
+    sids: set[str] = attrs.field(factory=set[str])  # of the last page
+    without_new_items: int = 0
 
     @property
     def has_next(self) -> bool:
-        return self._next_url != "" and self._left != 0
+        return self.next_url != "" and self.left != 0
 
     async def fetch(self) -> Page[T]:
         """Fetch the next page and move past it."""
         path_and_query = self._next_path()
-        items, meta = await self._client.transport().get(path_and_query, self._read)
-        self._seen.add(hash(path_and_query))
+        items, meta = await self.client.transport().get(path_and_query, self.read)
+        self.seen.add(hash(path_and_query))
         if meta.url is not None:
             # The first request does not name the page; a cycle through the first page does.
             with suppress(UntrustedPageUrlError):
-                self._seen.add(hash(trusted_path(meta.url, self._client.origin, self._path)))
-        self._next_url = meta.next_page_url or ""
-        items = self._new_items(items)
-        self._without_new_items = 0 if items else self._without_new_items + 1
-        if self._left is not None:
-            items = items[: self._left]
-            self._left -= len(items)
+                self.seen.add(hash(trusted_path(meta.url, self.client.origin, self.path)))
+        self.next_url = meta.next_page_url or ""
+        # Omit the items of the page before: they moved while the listing was read.
+        sids = {item.sid for item in items}
+        if not sids.isdisjoint(self.sids):
+            items = tuple(item for item in items if item.sid not in self.sids)
+        self.sids = sids
+        self.without_new_items = 0 if items else self.without_new_items + 1
+        if self.left is not None:
+            items = items[: self.left]
+            self.left -= len(items)
         return Page(items, meta)
 
     def _next_path(self) -> str:
-        origin = self._client.origin
-        path_and_query = trusted_path(self._next_url, origin, self._path)
-        if hash(path_and_query) in self._seen:
+        path_and_query = trusted_path(self.next_url, self.client.origin, self.path)
+        if hash(path_and_query) in self.seen:
             problem = "the pages form a cycle: this one was requested before"
-        elif self._without_new_items >= PAGES_WITHOUT_NEW_ITEMS:
-            problem = f"{self._without_new_items} pages in a row have no new item"
+        elif self.without_new_items >= PAGES_WITHOUT_NEW_ITEMS:
+            problem = f"{self.without_new_items} pages in a row have no new item"
         else:
             return path_and_query
         error = PageLoopError(problem)
-        error.method, error.url = "GET", f"{origin}{path_and_query}"
+        error.method, error.url = "GET", f"{self.client.origin}{path_and_query}"
         raise error
-
-    def _new_items(self, items: tuple[T, ...]) -> tuple[T, ...]:
-        """Omit the items of the page before: they moved while the listing was read."""
-        sids = {item.sid for item in items}
-        before, self._sids = self._sids, sids
-        if before.isdisjoint(sids):
-            return items
-        return tuple(item for item in items if item.sid not in before)

@@ -40,30 +40,33 @@ def error_from(
 ) -> MarketplaceError:
     """Return the error for a response whose status is not the expected one.
 
-    ``headers`` must ignore case. ``now`` replaces a missing ``Date`` header.
+    ``headers`` must ignore case. ``now`` replaces a missing ``Date`` header. The body's fields are
+    those of Twilio's errors, or of RFC 9457 ("problem details"):
+    https://www.twilio.com/docs/usage/twilios-response#response-formats-exceptions
     """
     if 200 <= status < 300:
         return InvalidResponseError(f"unexpected status: HTTP {status}")
     fields = _object(body)
+    title, detail = _first(fields, str, "title"), _first(fields, str, "detail")
+    message = _first(fields, str, "message") or ": ".join(filter(None, (title, detail)))
     if 300 <= status < 400:
         target = headers.get("Location", "nowhere")
         message = f"the server redirects to {target}; redirects are not followed"
-    else:
-        message = _message(fields) or excerpt(body)
+    code: Any = fields.get("code")
+    if isinstance(code, str) and NUMBER.fullmatch(code):
+        code = int(code)
+    more_info = _first(fields, str, "more_info", "type")
+    params = _first(fields, dict, "params", "details")
     kind = CLASSES.get(status, ServerError if 500 <= status < 600 else ApiError)
     return kind(
         status,
-        message[:MESSAGE_CHARACTERS],
-        _code(fields),
-        _more_info(fields),
+        (message or excerpt(body))[:MESSAGE_CHARACTERS],
+        code if type(code) is int else None,  # bool is a subclass of int
+        more_info if (more_info or "").startswith(("https://", "http://")) else None,
         headers.get("Twilio-Request-Id"),
         retry_after(headers, now),
-        _params(fields),
+        None if is_too_deep(params) else params,
     )
-
-
-# The names of Twilio's errors, and those of RFC 9457 ("problem details"):
-# https://www.twilio.com/docs/usage/twilios-response#response-formats-exceptions
 
 
 def _object(body: bytes) -> dict[str, Any]:
@@ -75,33 +78,9 @@ def _object(body: bytes) -> dict[str, Any]:
     return {}
 
 
-def _message(fields: Mapping[str, Any]) -> str:
-    texts = [fields.get(name) for name in ("message", "title", "detail")]
-    message, title, detail = (text if isinstance(text, str) else "" for text in texts)
-    return message or ": ".join(filter(None, (title, detail)))
-
-
-def _code(fields: Mapping[str, Any]) -> int | None:
-    code = fields.get("code")
-    if isinstance(code, str) and NUMBER.fullmatch(code):
-        return int(code)
-    return code if type(code) is int else None  # bool is a subclass of int
-
-
-def _more_info(fields: Mapping[str, Any]) -> str | None:
-    for name in ("more_info", "type"):
-        url = fields.get(name)
-        if isinstance(url, str) and url.startswith(("https://", "http://")):
-            return url
-    return None
-
-
-def _params(fields: Mapping[str, Any]) -> dict[str, Any] | None:
-    for name in ("params", "details"):
-        params: Any = fields.get(name)
-        if isinstance(params, dict) and not is_too_deep(cast("object", params)):
-            return cast("dict[str, Any]", params)
-    return None
+def _first(fields: Mapping[str, Any], kind: type[Any], *names: str) -> Any:
+    values = (fields.get(name) for name in names)
+    return next((value for value in values if isinstance(value, kind)), None)
 
 
 def retry_after(headers: Mapping[str, str], now: datetime) -> float | None:

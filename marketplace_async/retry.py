@@ -2,7 +2,7 @@
 
 import errno
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 import attrs
 from attrs.validators import ge, instance_of
@@ -13,20 +13,12 @@ from marketplace_async.errors import (
     ConnectionFailedError,
     InvalidResponseError,
     MarketplaceError,
-    RateLimitError,
     RequestTimeoutError,
     ServerError,
 )
 from marketplace_async.settings import seconds
 
-__all__ = [
-    "RetryBudget",
-    "RetryEvent",
-    "RetryPolicy",
-    "is_local",
-    "is_outage_sign",
-    "is_retryable",
-]
+__all__ = ["RetryBudget", "RetryEvent", "RetryPolicy", "is_local", "is_outage_sign", "is_retryable"]
 
 # A 429 was never processed (https://www.twilio.com/docs/api/errors/20429). The others may have
 # been, which is harmless for GET.
@@ -43,15 +35,13 @@ TOKENS_PER_FAILED_RETRY: Final = 5
 
 def is_retryable(error: MarketplaceError) -> bool:
     """Return True if the same request may succeed when it is repeated."""
-    match error:
-        case ApiError():
-            return error.status in RETRYABLE_STATUSES
-        case CertificateError():
-            return False
-        case InvalidResponseError():
-            return error.retryable
-        case _:
-            return isinstance(error, (ConnectionFailedError, RequestTimeoutError))
+    if isinstance(error, ApiError):
+        return error.status in RETRYABLE_STATUSES
+    if isinstance(error, InvalidResponseError):
+        return error.retryable
+    return not isinstance(error, CertificateError) and isinstance(
+        error, (ConnectionFailedError, RequestTimeoutError)
+    )
 
 
 def is_local(error: BaseException) -> bool:
@@ -61,19 +51,11 @@ def is_local(error: BaseException) -> bool:
 
 def is_outage_sign(error: MarketplaceError) -> bool:
     """Return True if the error suggests that the server, or the way to it, does not work."""
-    match error:
-        case ApiError():
-            return isinstance(error, ServerError) or error.status == 408
-        case InvalidResponseError():
-            return error.retryable
-        case ConnectionFailedError():
-            return not is_local(error)
-        case _:
-            return isinstance(error, RequestTimeoutError)
-
-
-def _wait_field(default: float) -> Any:
-    return attrs.field(default=default, validator=seconds)
+    if isinstance(error, ApiError):
+        return isinstance(error, ServerError) or error.status == 408
+    if isinstance(error, InvalidResponseError):
+        return error.retryable
+    return isinstance(error, (ConnectionFailedError, RequestTimeoutError)) and not is_local(error)
 
 
 @attrs.frozen(kw_only=True)
@@ -82,8 +64,7 @@ class RetryPolicy:
 
     The wait before attempt *n* + 1 is between the half and the whole of ``wait_initial`` · 2ⁿ⁻¹
     seconds, at most ``wait_max`` ("equal jitter"): calls that failed together do not come back
-    together, and six attempts span at least 3.1 seconds. A ``Retry-After`` is the minimum.
-
+    together, and six attempts span at least 3.1 seconds. A ``Retry-After`` is the minimum, and
     `Timeout.total` limits the duration of the whole call.
 
     Calls inside a fan-out use up an attempt only for errors of their own: not for a 429, and
@@ -92,14 +73,11 @@ class RetryPolicy:
 
     attempts: int = attrs.field(default=6, validator=[instance_of(int), ge(1)])
     """The maximum number of attempts of a call."""
-
-    wait_initial: float = _wait_field(0.2)
+    wait_initial: float = attrs.field(default=0.2, validator=seconds)
     """The maximum wait before the second attempt, in seconds; it doubles with each attempt."""
-
-    wait_max: float = _wait_field(20.0)
+    wait_max: float = attrs.field(default=20.0, validator=seconds)
     """The maximum wait between two attempts without ``Retry-After``, in seconds."""
-
-    retry_after_max: float = _wait_field(30.0)
+    retry_after_max: float = attrs.field(default=30.0, validator=seconds)
     """The maximum ``Retry-After`` that a call waits for, in seconds; a longer one ends it."""
 
     @classmethod
@@ -136,7 +114,6 @@ class RetryBudget:
 
     def __init__(self) -> None:
         self.tokens: int = TOKENS
-        """The number of tokens left."""
 
     @property
     def is_spent(self) -> bool:
@@ -149,12 +126,8 @@ class RetryBudget:
             self.tokens += 1
 
     def record_failure(self, error: MarketplaceError, attempt: int) -> None:
-        """Record an attempt, counted from 1, that failed.
-
-        The first attempt is free. A 429 was not processed, and an error of this machine says
-        nothing about the server: both are free too.
-        """
-        if attempt > 1 and not isinstance(error, RateLimitError) and is_outage_sign(error):
+        """Record a failed attempt, from 1. The first one, 429s and local errors are free."""
+        if attempt > 1 and is_outage_sign(error):
             self.tokens = max(0, self.tokens - TOKENS_PER_FAILED_RETRY)
 
 
@@ -164,15 +137,11 @@ class RetryEvent:
 
     method: str
     """The HTTP method."""
-
     url: str
     """The URL of the request."""
-
     attempt: int
     """The number of the attempt that failed, from 1."""
-
     wait: float
     """The seconds until the next attempt, at least."""
-
     error: MarketplaceError
     """The error of the attempt."""

@@ -4,7 +4,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
-from types import NoneType, TracebackType
+from types import NoneType
 from typing import Any, Final, NoReturn, TypeVar
 
 import aiohttp
@@ -49,8 +49,7 @@ def open_session(
 ) -> "MarketplaceSession":
     """Return a session for Twilio's Marketplace v1 API; nothing is sent and no loop is needed.
 
-    Use it with ``async with``, or call `MarketplaceSession.start` and
-    `MarketplaceSession.close`. Any number of tasks of one event loop may share it.
+    Use it with ``async with``. Any number of tasks of one event loop may share it.
 
     * ``credentials``: default `Credentials.from_env`.
     * ``base_url``: another server, such as a `Sandbox`; plain ``http`` only to this machine.
@@ -62,15 +61,14 @@ def open_session(
       `asyncio.Semaphore`; default a new `AdaptiveLimiter`.
     * ``timeout``: the maximum durations; a number is the total of a call in seconds.
     * ``max_response_bytes``: the maximum size of a decoded body in bytes.
-    * ``http``: the caller's own aiohttp session, which stays open; default a new one. It must
-      belong to the same event loop and have no credentials of its own for the host.
+    * ``http``: the caller's own aiohttp session, which stays open. It must belong to the same
+      event loop and have no credentials of its own for the host.
     * ``proxy``: the URL of an HTTP proxy.
-    * ``trace_configs``: aiohttp's tracing, for the new aiohttp session.
+    * ``trace_configs``: aiohttp's tracing; not with ``http``.
     * ``on_retry``: called before each wait for a retry, and awaited if it is async; an
       exception of it ends the call.
 
-    :raises MissingCredentialsError: no credentials were passed, and those of the environment
-        are missing or incomplete.
+    :raises MissingCredentialsError: no credentials were passed or found in the environment.
     :raises TypeError: an argument has a wrong type; the text names it.
     :raises ValueError: an argument is out of bounds, or two contradict each other.
     """
@@ -89,11 +87,9 @@ def open_session(
         )
     except (TypeError, ValueError, MissingCredentialsError) as error:
         # Error trackers show the local variables of a traceback, and these may hold passwords.
-        failure = error.with_traceback(None)
         del credentials, base_url, proxy
-    else:
-        return MarketplaceSession(settings)
-    raise failure
+        raise error.with_traceback(None)  # noqa: B904  # it is the same error
+    return MarketplaceSession(settings)
 
 
 def _of_type(*types: type[Any]) -> Callable[[object, "attrs.Attribute[Any]", object], None]:
@@ -137,17 +133,15 @@ class _Settings:
             raise ValueError("trace_configs are for a new aiohttp session; pass them to yours")
         if self.proxy is not None and not PROXY.match(self.proxy):
             raise ValueError("proxy must be a URL such as http://proxy.example:3128")
-        if self.origin.scheme == "http" and (self.proxy is not None or _uses_proxy(self.http)):
+        http = self.http
+        has_proxy = self.proxy is not None or (
+            http is not None and (http.trust_env or getattr(http, "_default_proxy", None))
+        )
+        if has_proxy and self.origin.scheme == "http":
             raise ValueError(
                 "a proxy could read the credentials, because base_url is plain http: "
                 "use no proxy, and an aiohttp session without proxy and trust_env"
             )
-
-
-def _uses_proxy(http: aiohttp.ClientSession | None) -> bool:
-    return http is not None and (
-        http.trust_env or getattr(http, "_default_proxy", None) is not None
-    )
 
 
 class MarketplaceSession:
@@ -169,8 +163,7 @@ class MarketplaceSession:
     async def start(self) -> "MarketplaceSession":
         """Open the connection pool unless it is open, and return the session.
 
-        :raises SessionClosedError: the session was closed (open another one), or ``http``
-            belongs to another event loop.
+        :raises SessionClosedError: the session was closed, or ``http`` belongs to another loop.
         """
         if self._is_closed:
             raise SessionClosedError("a closed session cannot be started again; open another one")
@@ -185,14 +178,15 @@ class MarketplaceSession:
             )
         elif getattr(self._http, "_loop", loop := asyncio.get_running_loop()) is not loop:
             raise SessionClosedError("the aiohttp session belongs to another event loop")
+        sender = Sender(
+            self._http,
+            credentials=settings.credentials,
+            timeout=settings.timeout,
+            max_response_bytes=settings.max_response_bytes,
+            proxy=settings.proxy,
+        )
         self._transport = Transport(
-            Sender(
-                self._http,
-                credentials=settings.credentials,
-                timeout=settings.timeout,
-                max_response_bytes=settings.max_response_bytes,
-                proxy=settings.proxy,
-            ),
+            sender,
             origin=settings.origin,
             retry=settings.retry,
             limiter=settings.limiter,
@@ -202,10 +196,7 @@ class MarketplaceSession:
         return self
 
     async def close(self) -> None:
-        """Close the pool, unless it is the caller's; calls under way end in `SessionClosedError`.
-
-        Closing again does nothing.
-        """
+        """Close the pool unless it is the caller's; calls under way end in `SessionClosedError`."""
         if self._is_closed:
             return
         self._is_closed = True
@@ -217,12 +208,7 @@ class MarketplaceSession:
     async def __aenter__(self) -> "MarketplaceSession":
         return await self.start()
 
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *exc: object) -> None:
         await self.close()
 
     @property
@@ -231,10 +217,7 @@ class MarketplaceSession:
         return self._settings.origin
 
     def transport(self) -> Transport:
-        """Return the transport; for handles.
-
-        :raises SessionClosedError: the session is not open, or belongs to another event loop.
-        """
+        """Return the transport; raise `SessionClosedError` unless this loop has opened it."""
         if self._is_closed:
             raise SessionClosedError("the session is closed; open another one")
         if self._transport is None:
@@ -260,13 +243,13 @@ class MarketplaceSession:
     ) -> FanOut[InputT, ValueT]:
         """Await ``function`` for each input, many at a time, and yield outcomes as they complete.
 
+        Use the result as ``async with ... as outcomes: async for outcome in outcomes``. An
+        exception of ``function`` is the ``error`` of its outcome.
+
         An input is started when its calls can soon run, so deadlines do not pass in a queue; the
         limiter controls the number of requests. Memory holds at most ``max_in_flight`` inputs.
         The calls are batch calls: direct calls are served before them, and during an outage
         they wait until their deadline.
-
-        Use the result as ``async with ... as outcomes: async for outcome in outcomes``. An
-        exception of ``function`` is the ``error`` of its outcome.
 
         :raises TypeError: an argument has a wrong type.
         :raises ValueError: ``max_in_flight`` is below 1.
@@ -274,10 +257,7 @@ class MarketplaceSession:
         return FanOut(function, inputs, max_in_flight=max_in_flight, pace=self.transport)
 
     def extensions_across(
-        self,
-        add_ons: Iterable[AddOnT] | AsyncIterable[AddOnT],
-        *,
-        max_in_flight: int = 500,
+        self, add_ons: Iterable[AddOnT] | AsyncIterable[AddOnT], *, max_in_flight: int = 500
     ) -> FanOut[AddOnT, tuple[Extension, ...]]:
         """List all Extensions of each Add-on, many at a time: `fan_out` over their listings.
 
@@ -289,20 +269,15 @@ class MarketplaceSession:
         :raises TypeError: ``add_ons`` is a single Add-on.
         """
         if isinstance(add_ons, str) or not isinstance(add_ons, Iterable | AsyncIterable):  # pyright: ignore[reportUnnecessaryIsInstance]  # untyped callers
-            kind = type(add_ons).__name__
-            raise TypeError(f"add_ons must be an iterable of Add-ons, such as a list, not {kind}")
+            raise TypeError(f"add_ons must be an iterable of Add-ons, not {type(add_ons).__name__}")
 
         async def extensions(add_on: AddOnT) -> tuple[Extension, ...]:
-            handle = self.available_add_ons(add_on)
-            return tuple(await handle.extensions.list(page_size=1000))
+            return tuple(await self.available_add_ons(add_on).extensions.list(page_size=1000))
 
         return self.fan_out(extensions, add_ons, max_in_flight=max_in_flight)
 
     def statistics(self) -> SessionStatistics:
-        """Return the present state of the session and its counts since the start.
-
-        :raises SessionClosedError: the session is not open.
-        """
+        """Return the present state of an open session and its counts since the start."""
         return self.transport().statistics()
 
 

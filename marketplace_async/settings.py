@@ -14,6 +14,7 @@ from marketplace_async.errors import MissingCredentialsError, escape
 
 __all__ = ["LOOPBACK", "Credentials", "Timeout", "origin", "require_type", "seconds"]
 
+# https://www.twilio.com/docs/global-infrastructure/understanding-edge-locations
 HOME_EDGES: Final[Mapping[str, str]] = {
     "au1": "sydney",
     "br1": "sao-paulo",
@@ -25,19 +26,11 @@ HOME_EDGES: Final[Mapping[str, str]] = {
     "us1": "ashburn",
     "us2": "umatilla",
 }
-"""The edge location that belongs to each region.
-
-https://www.twilio.com/docs/global-infrastructure/understanding-edge-locations
-"""
-
-DEFAULT_REGION: Final = "us1"
-
 VARIABLES: Final = (
     ("TWILIO_API_KEY", "TWILIO_API_SECRET"),
     ("TWILIO_ACCOUNT_SID", "TWILIO_AUTH_TOKEN"),
 )
 SID: Final = re.compile("(AC|SK)[0-9a-fA-F]{32}")
-
 LABEL: Final = re.compile("[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 # Checked as text first: URL parsers repair mistakes, drop line ends and fold full-width letters.
 ORIGIN: Final = re.compile(
@@ -45,14 +38,10 @@ ORIGIN: Final = re.compile(
     re.ASCII | re.IGNORECASE,
 )
 LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
-"""The names of this machine."""
 
 
 def require_type(name: str, value: object, *types: type[Any]) -> None:
-    """Check the type of an argument; a bool is no number.
-
-    :raises TypeError: ``value`` is of none of the types; the text names the argument.
-    """
+    """Raise a TypeError that names the argument unless the types fit; a bool is no number."""
     if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
         names = ["None" if type_ is NoneType else type_.__name__ for type_ in types]
         # The value itself is not shown: it may be a secret.
@@ -60,21 +49,15 @@ def require_type(name: str, value: object, *types: type[Any]) -> None:
 
 
 def seconds(_: object, attribute: "attrs.Attribute[Any]", value: float) -> None:
-    """Check a duration, as an attrs validator: a finite number of seconds above 0.
-
-    :raises TypeError: ``value`` is no number.
-    :raises ValueError: ``value`` is out of bounds.
-    """
+    """Check a duration in seconds, as an attrs validator."""
     require_type(attribute.name, value, int, float)
     if not 0 < value < math.inf:
         raise ValueError(f"{attribute.name} must be a finite number above 0, not {value!r}")
 
 
-def _check_credentials(
-    username: object, password: object, names: tuple[str, str]
-) -> Exception | None:
-    """Return the error of credentials that cannot be sent; its text shows neither of them."""
-    for name, value in zip(names, (username, password), strict=True):
+def _problem(names: tuple[str, str], *pair: object) -> Exception | None:
+    """Return the error of a pair that cannot be sent; its text shows neither value."""
+    for name, value in zip(names, pair, strict=True):
         if not isinstance(value, str):
             return TypeError(f"{name} must be str, not {type(value).__name__}")
         if not value:
@@ -83,9 +66,9 @@ def _check_credentials(
             return ValueError(f"{name} begins or ends with whitespace, such as a line end")
         if not value.isprintable():
             return ValueError(f"{name} contains characters that are not printable")
-    if ":" in str(username):  # it ends the user name in HTTP Basic: RFC 7617, section 2
+    if ":" in str(pair[0]):  # it ends the user name in HTTP Basic: RFC 7617, section 2
         return ValueError(f"{names[0]} must not contain a colon")
-    if SID.fullmatch(str(password)):
+    if SID.fullmatch(str(pair[1])):
         return ValueError(f"{names[1]} is a SID: are {names[0]} and {names[1]} swapped?")
     return None
 
@@ -97,35 +80,31 @@ class Credentials:
     https://www.twilio.com/docs/usage/requests-to-twilio#credentials
 
     :raises TypeError: one of them is no string.
-    :raises ValueError: one cannot be sent (empty, whitespace at an end, not printable, a colon
-        in the user name), or the two are swapped.
+    :raises ValueError: one of them cannot be sent, or the two are swapped.
     """
 
     username: str
     """The SID of an API key (``SK…``), or of the account (``AC…``)."""
-
     password: str = attrs.field(repr=False)
     """The secret of the API key, or the Auth Token of the account."""
 
     def __init__(self, username: str, password: str) -> None:
-        error = _check_credentials(username, password, ("username", "password"))
+        error = _problem(("username", "password"), username, password)
         if error is not None:
             # Error trackers show the local variables of a traceback.
             del self, username, password
             raise error
-        object.__setattr__(self, "username", username)
-        object.__setattr__(self, "password", password)
+        self.__attrs_init__(username, password)  # type: ignore[attr-defined]
 
     @classmethod
     def from_env(cls) -> "Credentials":
         """Return the credentials in the environment variables.
 
         These are ``TWILIO_API_KEY`` and ``TWILIO_API_SECRET``, or else ``TWILIO_ACCOUNT_SID``
-        and ``TWILIO_AUTH_TOKEN``. An empty variable counts as missing. The account's pair is
-        used beside a single ``TWILIO_API_SECRET``, but not beside a single ``TWILIO_API_KEY``.
+        and ``TWILIO_AUTH_TOKEN``. An empty variable counts as missing.
 
-        :raises MissingCredentialsError: no pair is complete, or only ``TWILIO_API_KEY`` of the
-            first one is set.
+        :raises MissingCredentialsError: no pair is complete, or ``TWILIO_API_KEY`` is set
+            without ``TWILIO_API_SECRET``.
         :raises ValueError: as for the constructor; the text names the variable.
         """
         problems: list[str] = []
@@ -133,7 +112,7 @@ class Credentials:
             missing = [name for name in names if not os.environ.get(name)]
             if not missing:
                 # No local variable holds the values: error trackers show those of a traceback.
-                error = _check_credentials(os.environ[names[0]], os.environ[names[1]], names)
+                error = _problem(names, os.environ[names[0]], os.environ[names[1]])
                 if error is not None:
                     raise error
                 return cls(os.environ[names[0]], os.environ[names[1]])
@@ -153,10 +132,8 @@ class Timeout:
 
     total: float = attrs.field(default=60.0, validator=seconds)
     """One call with all its attempts and waits. Each page of a listing is a call."""
-
     attempt: float = attrs.field(default=15.0, validator=seconds)
     """One attempt, from connecting to the last byte of the response."""
-
     connect: float = attrs.field(default=5.0, validator=seconds)
     """Opening one connection, TLS included."""
 
@@ -164,42 +141,37 @@ class Timeout:
 def origin(base_url: str | None = None, region: str | None = None, edge: str | None = None) -> URL:
     """Return the scheme, host and port that requests go to.
 
-    ``base_url`` wins, then ``region`` and ``edge``, then the environment variables
-    ``TWILIO_MARKETPLACE_BASE_URL``, then ``TWILIO_REGION`` and ``TWILIO_EDGE``. A region alone
-    uses its home edge, an edge alone the region us1:
-    https://www.twilio.com/docs/global-infrastructure/understanding-edge-locations
+    Arguments win over the environment variables ``TWILIO_MARKETPLACE_BASE_URL``,
+    ``TWILIO_REGION`` and ``TWILIO_EDGE``, and a base URL over a region and edge. A region alone
+    uses its home edge, an edge alone the region us1.
 
     :raises TypeError: an argument is no string.
-    :raises ValueError: ``base_url`` is more than an origin, is plain HTTP to another machine,
-        or is passed together with a region or edge; these are not DNS labels; or a region that
-        is not known has no edge.
+    :raises ValueError: an argument or variable is invalid, or arguments contradict each other.
     """
-    for name, value in ("base_url", base_url), ("region", region), ("edge", edge):
+    names = "base_url", "region", "edge"
+    for name, value in zip(names, (base_url, region, edge), strict=True):
         require_type(name, value, str, NoneType)
+    if base_url is None and region is None and edge is None:
+        names = "TWILIO_MARKETPLACE_BASE_URL", "TWILIO_REGION", "TWILIO_EDGE"
+        base_url, region, edge = (os.environ.get(name) or None for name in names)
+    elif base_url is not None and (region is not None or edge is not None):
+        raise ValueError("pass either base_url or region and edge")
     if base_url is not None:
-        if region is not None or edge is not None:
-            raise ValueError("pass either base_url or region and edge")
-        return _checked("base_url", base_url)
-    names = "region", "edge"
-    if region is None and edge is None:
-        if url := os.environ.get("TWILIO_MARKETPLACE_BASE_URL"):
-            return _checked("TWILIO_MARKETPLACE_BASE_URL", url)
-        names = "TWILIO_REGION", "TWILIO_EDGE"
-        region, edge = (os.environ.get(name) or None for name in names)
-    for name, label in zip(names, (region, edge), strict=True):
+        return _checked(names[0], base_url)
+    for name, label in zip(names[1:], (region, edge), strict=True):
         if label is not None and not LABEL.fullmatch(label):
             raise ValueError(f"{name} must be a name such as us1 or dublin, not '{escape(label)}'")
     if region is None and edge is None:
         return URL("https://marketplace.twilio.com")
-    region = region or DEFAULT_REGION
+    region = region or "us1"
     edge = edge or HOME_EDGES.get(region)
     if edge is None:
-        raise ValueError(f"the edge of the region {region} is not known: set {names[1]} too")
+        raise ValueError(f"the edge of the region {region} is not known: set {names[2]} too")
     return URL(f"https://marketplace.{edge}.{region}.twilio.com")
 
 
 def _checked(name: str, url: str) -> URL:
-    # A rejected URL may contain a password and is therefore not shown.
+    # The URL may contain a password and is therefore not shown.
     if "@" in url:
         raise ValueError(f"{name} must not contain credentials; pass credentials=")
     if not ORIGIN.fullmatch(url):

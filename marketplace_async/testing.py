@@ -49,7 +49,7 @@ class _WithoutWaits(RetryPolicy):
 
 def without_waits(attempts: int = 6) -> RetryPolicy:
     """Return a policy that retries the same errors as the default one, without waiting."""
-    return _WithoutWaits(attempts=attempts)
+    return _WithoutWaits(attempts=attempts, wait_initial=1e-9)
 
 
 @contextmanager

@@ -7,7 +7,6 @@ dictionary. (Measured: a timer for each request costs a tenth of the request.)
 
 import asyncio
 from itertools import takewhile
-from types import TracebackType
 from typing import Any
 
 __all__ = ["Deadline", "Deadlines", "Expired"]
@@ -20,14 +19,11 @@ class Expired(Exception):
 class Deadlines:
     """The running deadlines of ``seconds`` each, in one event loop."""
 
-    __slots__ = ("_timer", "closed", "loop", "running", "seconds")
-
     def __init__(self, seconds: float, loop: asyncio.AbstractEventLoop) -> None:
         self.seconds: float = seconds
         self.loop: asyncio.AbstractEventLoop = loop
         self.running: dict[Deadline, None] = {}  # an ordered set
         self.closed: bool = False
-        """True after `close`: the blocks that expired then were ended by it."""
         self._timer: asyncio.TimerHandle | None = None
 
     def close(self) -> None:
@@ -58,17 +54,13 @@ class Deadlines:
 
 
 class Deadline:
-    """One timeout: a context manager, entered once, inside a task.
+    """One timeout: a context manager, entered once; ends its block with `Expired`."""
 
-    When the time is over before the block ends, the block ends with `Expired`.
-    """
-
-    __slots__ = ("_began", "_cancellations", "_deadlines", "_task", "expired", "when")
+    __slots__ = ("_began", "_cancellations", "_deadlines", "_expired", "_task", "when")
 
     def __init__(self, deadlines: Deadlines) -> None:
         self._deadlines = deadlines
-        self.expired: bool = False
-        """True if the time was over before the block ended."""
+        self._expired = False
         self._began = 0.0
 
     def __enter__(self) -> "Deadline":
@@ -80,20 +72,14 @@ class Deadline:
         self._cancellations = task.cancelling()
         self._began = deadlines.loop.time()
         self.when: float = self._began + deadlines.seconds
-        """The time of the event loop at which the block ends."""
         deadlines.running[self] = None
         deadlines.ensure_timer(self.when)
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, exc_type: object, exc: BaseException | None, tb: object) -> None:
         self._deadlines.running.pop(self, None)
         # As in asyncio.timeout: a cancellation by another caller takes precedence.
-        mine = self.expired and self._task.uncancel() <= self._cancellations
+        mine = self._expired and self._task.uncancel() <= self._cancellations
         if mine and exc_type is asyncio.CancelledError:
             raise Expired from exc
 
@@ -109,5 +95,5 @@ class Deadline:
 
     def expire(self) -> None:
         """End the block: cancel its task; `__exit__` turns that into `Expired`."""
-        self.expired = True
+        self._expired = True
         self._task.cancel()

@@ -42,8 +42,7 @@ T = TypeVar("T")
 
 logger: Final = logging.getLogger("marketplace_async")
 
-# In seconds, for failures of batch calls that do not count: the limiter and the outage set the
-# pace already.
+# Seconds, after failures that do not count: the limiter and the outage set the pace already.
 UNCOUNTED_WAIT_MAX: Final = 1.0
 # A fan-out starts inputs while fewer attempts wait than this share of those in flight. The
 # limiter grows only while some wait.
@@ -51,11 +50,6 @@ WAITING_SHARE: Final = 4
 WAITING_MIN: Final = 2
 
 LIMITER: Final = "waiting for the limiter"
-ATTEMPTS: Final = "in attempts"
-BACKOFF: Final = "waiting to retry"
-OUTAGE: Final = "waiting for the end of an outage"
-PAUSE: Final = "waiting for the end of a pause"
-NEGLIGIBLE: Final = 0.001  # seconds of a phase
 
 
 @attrs.frozen
@@ -64,31 +58,22 @@ class SessionStatistics:
 
     limit: int | None
     """The present limit of an `AdaptiveLimiter`, None for another limiter."""
-
     in_flight: int
     """The number of attempts under way."""
-
     waiting: int
     """The number of attempts that wait for the limiter, a pause, or the end of an outage."""
-
     calls: int
     """The number of calls started."""
-
     attempts: int
     """The number of attempts started."""
-
     retries: int
     """The number of attempts that were not the first of their call."""
-
     rejections: int
     """The number of 429 responses."""
-
     outage: bool
     """True while the server is considered down."""
-
     pause: float
     """The seconds until the end of the pause that the server requested, 0 without one."""
-
     budget_left: int
     """The tokens left in the retry budget, 0 to 500."""
 
@@ -118,7 +103,7 @@ class _Call:
         """Begin a phase; the time until now belongs to the one before."""
         elapsed = self.deadline.elapsed
         spent = elapsed - self._since
-        if spent > NEGLIGIBLE:
+        if spent > 0.001:
             self.spent = {**self.spent, self._phase: self.spent.get(self._phase, 0.0) + spent}
         self._phase, self._since = phase, elapsed
 
@@ -147,13 +132,9 @@ class Transport:
         self._outage = Outage(self.loop, attempts=retry.attempts, interval=retry.wait_initial)
         self._paused_until = 0.0
         self._starts: deque[asyncio.Future[None]] = deque()  # fan-outs that wait for room
-        self._in_flight = 0
-        self._waiting = 0
+        self._calls = self._attempts = self._retries = self._rejections = 0
+        self._in_flight = self._waiting = 0
         self._rejected = 0  # calls that wait after a 429
-        self._calls = 0
-        self._attempts = 0
-        self._retries = 0
-        self._rejections = 0
 
     def statistics(self) -> SessionStatistics:
         """Return the present state and the counts."""
@@ -175,11 +156,10 @@ class Transport:
         """End all calls under way with `SessionClosedError`."""
         self._deadlines.close()
         self._outage.close()
+        self._sender.close()
 
     async def get(self, path_and_query: str, read: Callable[[bytes], T]) -> T:
-        """Make one call and return what ``read`` makes of the body of its response.
-
-        ``path_and_query`` is sent as it is.
+        """Make one call and return ``read(body)``; ``path_and_query`` is sent as it is.
 
         :raises ApiError: the API responded with an error.
         :raises ConnectionFailedError: no complete response arrived.
@@ -188,8 +168,6 @@ class Transport:
         :raises SessionClosedError: the session was closed during the call.
         """
         self._calls += 1
-        if is_batch.get() and not self._has_room:
-            await self.wait_for_room()  # before the deadline: this is not the server's time
         url = URL(self._base + path_and_query, encoded=True)
         call = _Call(url, Deadline(self._deadlines), is_batch=is_batch.get())
         try:
@@ -206,11 +184,10 @@ class Transport:
         except Expired:
             pass
         call.enter("")
+        end: MarketplaceError = self._late(call)
         if self._deadlines.closed:
-            closed = SessionClosedError("the session was closed during the call")
-            raise self._about(call, closed) from call.error
-        late = RequestTimeoutError("the call", self._deadlines.seconds, call.error, call.spent)
-        raise self._about(call, late) from call.error
+            end = SessionClosedError("the session was closed during the call")
+        raise self._about(call, end) from call.error
 
     async def _attempt(self, call: _Call, read: Callable[[bytes], T]) -> T:
         """Wait until an attempt may be made, make it, and record how it ended."""
@@ -224,6 +201,7 @@ class Transport:
                 body = await self._send(call)
             result = self._sender.read(body, read)
         except MarketplaceError as error:
+            body = None  # error trackers show local variables, and it may echo credentials
             if not call.is_waiting:
                 self._record_failure(call, error)
             raise
@@ -241,39 +219,43 @@ class Transport:
             self.start_next()
 
     async def _wait_for_permission(self, call: _Call) -> None:
-        if self._paused_until:
-            await self._wait_for_pause(call)
+        while (pause := self._paused_until - self.loop.time()) > 0:
+            call.enter("waiting for the end of a pause")
+            left = call.deadline.left
+            if pause >= left:
+                error = self._late(call)
+                error.not_retried = (
+                    f"the server requested a pause of {pause:.3g} s, and {left:.3g} s are left"
+                )
+                raise error
+            # All calls wait for the same moment and must not start together.
+            await asyncio.sleep(pause + random.random() * self._retry.wait_initial)
+        self._paused_until = 0.0
         if self._outage.is_on and not call.is_probe:
-            call.enter(OUTAGE)
+            call.enter("waiting for the end of an outage")
             call.is_probe = await self._outage.wait_for_turn(is_batch=call.is_batch)
         call.enter(LIMITER)
 
     async def _send(self, call: _Call) -> bytes | None:
         """Send the request in a slot of the limiter; return None if it may not be sent now."""
-        body: bytes | None = None
         try:
             async with self._limiter:
                 if self._paused_until or (self._outage.is_on and not call.is_probe):
                     raise _Blocked
-                self._begin_attempt(call)
-                body = await self._sender.get(call.url, call.attempts)
+                call.enter("in attempts")
+                call.is_waiting = False
+                call.attempts += 1
+                self._attempts += 1
+                self._retries += call.attempts > 1
+                self._waiting -= 1
+                self._in_flight += 1
+                if call.is_probe:
+                    self._outage.begin_probe()
+                self.start_next()
+                return await self._sender.get(call.url, call.attempts)
         except _Blocked:
             return None
-        if body is None:  # pyright: ignore[reportUnnecessaryComparison]  # with a caller's limiter
-            raise RuntimeError("the limiter suppressed the error of an attempt")
-        return body
-
-    def _begin_attempt(self, call: _Call) -> None:
-        call.enter(ATTEMPTS)
-        call.is_waiting = False
-        call.attempts += 1
-        self._attempts += 1
-        self._retries += call.attempts > 1
-        self._waiting -= 1
-        self._in_flight += 1
-        if call.is_probe:
-            self._outage.begin_probe()
-        self.start_next()
+        raise RuntimeError("the limiter suppressed the error of an attempt")
 
     def _record_success(self) -> None:
         self._budget.record_success()
@@ -296,10 +278,9 @@ class Transport:
         """Return the seconds until the next attempt, None if ``error`` ends the call."""
         if error.not_retried or not is_retryable(error):
             return None
-        attempts = self._retry.attempts
-        is_last = call.failures >= attempts
+        last = self._retry.attempts
         # The failures of a batch call may not count: then it has more attempts than the policy.
-        step = call.failures if is_last else max(1, min(call.attempts, attempts - 1))
+        step = last if call.failures >= last else max(1, min(call.attempts, last - 1))
         wait = self._retry.wait(error, step, random.random)
         retry_after = error.retry_after if isinstance(error, ApiError) else None
         if wait is None:
@@ -310,7 +291,7 @@ class Transport:
                 )
             return None
         if retry_after is not None:
-            until = self.loop.time() + min(wait, retry_after)
+            until = self.loop.time() + min(wait, retry_after)  # the policy may wait for less
             self._paused_until = max(self._paused_until, until)
         elif call.failures < call.attempts:
             wait = min(wait, (1 + random.random()) / 2 * UNCOUNTED_WAIT_MAX)
@@ -324,15 +305,11 @@ class Transport:
 
     async def _back_off(self, call: _Call, error: MarketplaceError, wait: float) -> None:
         """Report the failed attempt and wait for the next one."""
-        call.enter(BACKOFF)
+        call.enter("waiting to retry")
         event = RetryEvent("GET", str(call.url), call.attempts, wait, error)
-        logger.info(
-            "attempt %d failed, next in %.3g s: %s",
-            event.attempt,
-            wait,
-            error,
-            extra={"attempt": event.attempt, "wait": wait, "url": event.url},
-        )
+        text = "attempt %d failed, next in %.3g s: %s"
+        extra = {"attempt": event.attempt, "wait": wait, "url": event.url}
+        logger.info(text, event.attempt, wait, error, extra=extra)
         if self._on_retry is not None:
             result = self._on_retry(event)
             if inspect.isawaitable(result):
@@ -345,30 +322,15 @@ class Transport:
             self._rejected -= is_rejection
         call.enter(LIMITER)
 
-    async def _wait_for_pause(self, call: _Call) -> None:
-        call.enter(PAUSE)
-        while (pause := self._paused_until - self.loop.time()) > 0:
-            left = call.deadline.left
-            if pause >= left:
-                error = RequestTimeoutError(
-                    "the call", self._deadlines.seconds, call.error, call.spent
-                )
-                error.not_retried = (
-                    f"the server requested a pause of {pause:.3g} s, and {left:.3g} s are left"
-                )
-                raise error
-            # All calls wait for the same moment and must not start together.
-            await asyncio.sleep(pause + random.random() * self._retry.wait_initial)
-        self._paused_until = 0.0
+    def _late(self, call: _Call) -> RequestTimeoutError:
+        return RequestTimeoutError("the call", self._deadlines.seconds, call.error, call.spent)
 
     def _about(self, call: _Call, error: MarketplaceError) -> MarketplaceError:
         error.method, error.url, error.attempts = "GET", str(call.url), call.attempts
         return error
 
-    # For fan-outs, before they start an input.
-
     async def wait_for_room(self) -> None:
-        """Wait until few attempts wait, so that the calls of another input can soon run."""
+        """Wait until few attempts wait: then a fan-out may start another input."""
         if self._has_room and not self._starts:
             return
         start: asyncio.Future[None] = self.loop.create_future()

@@ -67,7 +67,7 @@ each_error = pytest.mark.parametrize("error", EXAMPLES, ids=lambda error: type(e
 def facts(value: Any) -> Any:
     """All that an error holds, for comparisons: errors are equal to themselves only."""
     if isinstance(value, BaseException):
-        return type(value), str(value), value.args, facts(vars(value))
+        return type(value), str(value), list(map(facts, value.args)), facts(vars(value))
     if isinstance(value, dict):
         return {name: facts(each) for name, each in value.items()}  # pyright: ignore[reportUnknownVariableType]  # of anything
     return value

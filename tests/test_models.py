@@ -5,7 +5,6 @@ import copy
 import inspect
 import json
 import pickle
-from types import MappingProxyType
 from typing import Any
 
 import attrs
@@ -75,13 +74,13 @@ def test_to_dict(model: Any) -> None:
 
 def test_to_dict_copies() -> None:
     """Changing the dict does not change the model."""
-    schema = {"list": ({"a": 1},), "map": MappingProxyType({"b": [1]})}
+    schema = {"list": [{"a": 1}], "map": {"b": [1]}}
     add_on = AvailableAddOn(XB, configuration_schema=schema, links={"extensions": URL})
     as_dict = add_on.to_dict()
     assert as_dict["configuration_schema"] == {"list": [{"a": 1}], "map": {"b": [1]}}
     as_dict["configuration_schema"]["list"][0]["a"] = as_dict["configuration_schema"]["map"] = 2
     as_dict["links"].clear()
-    assert add_on.configuration_schema == {"list": ({"a": 1},), "map": {"b": [1]}}
+    assert add_on.configuration_schema == {"list": [{"a": 1}], "map": {"b": [1]}}
     assert add_on.links == {"extensions": URL}
 
 

@@ -314,15 +314,15 @@ def test_mixed_trouble() -> None:
         async with (
             ScriptedApi(then=server) as api,
             api.session(timeout=Timeout(total=120, attempt=5)) as session,
-            session.fan_out(lambda _: fetch(session), range(5000)) as outcomes,
+            session.fan_out(lambda _: fetch(session), range(8000)) as outcomes,
         ):
             async for outcome in outcomes:
                 assert outcome.unwrap() == EXTENSION
                 seen[outcome.input] += 1
             statistics = session.statistics()
-        assert (statistics.in_flight, statistics.waiting, statistics.calls) == (0, 0, 5000)
-        assert statistics.attempts == len(api.requests) == 5000 + statistics.retries
-        assert 110 < now() < 240
+        assert (statistics.in_flight, statistics.waiting, statistics.calls) == (0, 0, 8000)
+        assert statistics.attempts == len(api.requests) == 8000 + statistics.retries
+        assert 110 < now() < 300
         return seen
 
-    assert quickly(run()) == Counter(range(5000))
+    assert quickly(run()) == Counter(range(8000))

@@ -54,7 +54,7 @@ class JsonLines(Format):
 class JsonObject(JsonLines):
     """A single record as an indented object."""
 
-    indent = 2
+    indent: int | None = 2
 
 
 class JsonArray(Format):

@@ -27,9 +27,8 @@ def _require_same(requested: str, received: str) -> None:
     response to another one.
     """
     if requested != received and requested.lower() != received.lower():
-        raise InvalidResponseError(
-            f"the response is about {received}, not {requested}", retryable=True
-        )
+        problem = f"the response is about {received}, not {requested}"
+        raise InvalidResponseError(problem, retryable=True)
 
 
 @attrs.frozen
@@ -37,10 +36,8 @@ class ExtensionHandle:
     """One Extension of an Available Add-on."""
 
     _client: Client = attrs.field(repr=False)
-
     available_add_on_sid: str
     """The SID of the Available Add-on, ``XB…``."""
-
     sid: str
     """The SID of the Extension, ``XF…``."""
 
@@ -65,14 +62,11 @@ class Extensions:
     """The Extensions of one Available Add-on; call it for the handle of one Extension."""
 
     _client: Client = attrs.field(repr=False)
-
     available_add_on_sid: str
     """The SID of the Available Add-on, ``XB…``."""
 
     def __call__(self, extension: str | Extension | ExtensionHandle) -> ExtensionHandle:
-        """Return the handle of one Extension; nothing is sent.
-
-        ``extension`` is a SID, a model or a handle.
+        """Return the handle of the Extension with this SID (also that of a model or handle).
 
         :raises InvalidSidError: it is not the SID of an Extension (``XF…``).
         """
@@ -100,20 +94,12 @@ class Extensions:
         :raises ValueError: a number is out of bounds.
         :raises UntrustedPageUrlError: ``resume_from`` is not a page of this listing.
         """
+        path = f"{PATH}/{self.available_add_on_sid}/Extensions"
         return Pager(
-            self._client,
-            f"{PATH}/{self.available_add_on_sid}/Extensions",
-            self._read_page,
-            limit=limit,
-            page_size=page_size,
-            resume_from=resume_from,
-            prefetch=prefetch,
-            skip_invalid=skip_invalid,
+            self._client, path, self._read, limit, page_size, resume_from, prefetch, skip_invalid
         )
 
-    def _read_page(
-        self, data: bytes, *, skip_invalid: bool
-    ) -> tuple[tuple[Extension, ...], PageMeta]:
+    def _read(self, data: bytes, *, skip_invalid: bool) -> tuple[tuple[Extension, ...], PageMeta]:
         known = {"available_add_on_sid": self.available_add_on_sid}
         items, meta = read_page(Extension, data, known, skip_invalid=skip_invalid)
         if items:
@@ -126,7 +112,6 @@ class AvailableAddOnHandle:
     """One Available Add-on."""
 
     _client: Client = attrs.field(repr=False)
-
     sid: str
     """The SID of the Available Add-on, ``XB…``."""
 
@@ -156,9 +141,7 @@ class AvailableAddOns:
     _client: Client = attrs.field(repr=False)
 
     def __call__(self, add_on: str | AvailableAddOn | AvailableAddOnHandle) -> AvailableAddOnHandle:
-        """Return the handle of one Available Add-on; nothing is sent.
-
-        ``add_on`` is a SID, a model or a handle.
+        """Return the handle of the Add-on with this SID (also that of a model or handle).
 
         :raises InvalidSidError: it is not the SID of an Available Add-on (``XB…``).
         """
@@ -177,13 +160,7 @@ class AvailableAddOns:
 
         The arguments and errors are those of `Extensions.list`.
         """
+        read = partial(read_page, AvailableAddOn)
         return Pager(
-            self._client,
-            PATH,
-            partial(read_page, AvailableAddOn),
-            limit=limit,
-            page_size=page_size,
-            resume_from=resume_from,
-            prefetch=prefetch,
-            skip_invalid=skip_invalid,
+            self._client, PATH, read, limit, page_size, resume_from, prefetch, skip_invalid
         )

@@ -127,11 +127,14 @@ class StderrHandler(logging.Handler):
 
 
 @contextmanager
-def log_to(handler: logging.Handler) -> Generator[None]:
-    """Pass the log records of the library to the handler during the block."""
+def log_to(handler: logging.Handler, level: int | None = None) -> Generator[None]:
+    """Pass the log records of the library, from this level on, to the handler."""
     logger = logging.getLogger("marketplace_async")
+    previous = logger.level
+    logger.setLevel(previous if level is None else level)
     logger.addHandler(handler)
     try:
         yield
     finally:
         logger.removeHandler(handler)
+        logger.setLevel(previous)

@@ -94,8 +94,7 @@ def run_on_session(
         async with _session(**server) as session:
             await action(session)
 
-    logging.getLogger("marketplace_async").setLevel("DEBUG" if verbose else "WARNING")
-    with log_to(StderrHandler()):
+    with log_to(StderrHandler(), logging.DEBUG if verbose else logging.WARNING):
         run(run_action())
 
 

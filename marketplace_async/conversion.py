@@ -52,8 +52,8 @@ def _require_type(expected: type[Any], value: Any) -> Any:
 
 
 # Without these hooks, cattrs would coerce: str(None) is 'None', int('1') is 1.
-for kind in (str, int, dict, list):
-    converter.register_structure_hook(kind, lambda value, cl: _require_type(cl, value))
+for _kind in (str, int, dict, list):
+    converter.register_structure_hook(_kind, lambda value, cl: _require_type(cl, value))
 
 
 @converter.register_structure_hook_factory(lambda cl: attrs.has(cl) or is_mapping(cl))

@@ -1,4 +1,4 @@
-"""The checks of this project: ``nox -l`` lists them, ``nox`` runs those that need a minute."""
+"""The checks of this project: ``nox -l`` lists them, ``nox`` runs the quick ones."""
 
 import shutil
 from pathlib import Path
@@ -12,12 +12,12 @@ nox.needs_version = ">=2025.2.9"
 nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.sessions = ["lint", "types", "docs", "tests"]
 
-# Nothing finds the package in the checkout: what is tested is what the wheel installed.
+# The tests use the installed wheel: PYTHONSAFEPATH hides the checkout.
 INSTALLED_ALONE = {"PYTHONSAFEPATH": "1"}
 
 
 def group(name: str) -> list[str]:
-    """Give the requirements of a dependency group."""
+    """Return the requirements of a dependency group."""
     return list(nox.project.dependency_groups(PYPROJECT, name))
 
 
@@ -25,7 +25,7 @@ def group(name: str) -> list[str]:
 def tests(session: nox.Session) -> None:
     """Test the built wheel, with coverage."""
     session.install(".[test]")
-    # Where another session, running at the same time, does not take it for its own.
+    # In a file of its own: sessions run at the same time.
     own_data = {"COVERAGE_FILE": str(Path(session.virtualenv.location, "coverage").resolve())}
     session.run("pytest", *session.posargs, env=INSTALLED_ALONE | own_data)
 
@@ -40,7 +40,7 @@ def lowest(session: nox.Session) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Check style, format, and who imports whom."""
+    """Check style, format and the direction of imports."""
     session.install("-e", ".[test]", *group("lint"))
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
@@ -58,7 +58,7 @@ def types(session: nox.Session) -> None:
 
 @nox.session(python="3.13", download_python="never")
 def docs(session: nox.Session) -> None:
-    """Build the documentation without a warning; no link within it leads nowhere."""
+    """Build the documentation without warnings and check its internal links."""
     session.install(".[test]", *group("docs"))
     shutil.rmtree("docs/_build", ignore_errors=True)
     session.run("sphinx-build", "-W", "-n", "--keep-going", "-q", "docs", "docs/_build/html")
@@ -84,7 +84,7 @@ def security(session: nox.Session) -> None:
 
 @nox.session
 def conformance(session: nox.Session) -> None:
-    """Hold the sandbox and the client against Twilio's own client, schemathesis and Prism."""
+    """Check the sandbox and the client with Twilio's own client, schemathesis and Prism."""
     session.install(".[test]", *group("conformance"))
     session.run("pytest", "--no-cov", "tests/conformance", *session.posargs, env=INSTALLED_ALONE)
 

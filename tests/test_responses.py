@@ -119,7 +119,7 @@ BODIES: dict[str, tuple[Any, tuple[str, int | None, str | None, Any]]] = {
 
 @pytest.mark.parametrize(("body", "found"), BODIES.values(), ids=BODIES.keys())
 def test_body(body: Any, found: tuple[Any, ...]) -> None:
-    """What the body says is read, whoever wrote it; otherwise its start is the message."""
+    """The message comes from the fields of the body; without them it is the start of the body."""
     for status in (400, 404, 503):
         error = api_error(status, body)
         assert (error.message, error.code, error.more_info, error.params) == found
